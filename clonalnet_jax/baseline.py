@@ -1,0 +1,123 @@
+"""The frozen network: where it comes from and whether it can be trusted."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import numpy as np
+
+from clonalnet_jax.checkpoints import Meta, restore_variables
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.experiment import Experiment
+
+
+class Baseline(NamedTuple):
+    """A trained network.
+
+    Attributes:
+      model: the module.
+      variables: `params` and `batch_stats`, replicated.
+      meta: of its checkpoint.
+    """
+
+    model: nn.Module
+    variables: dict[str, chex.ArrayTree]
+    meta: Meta
+
+
+def given_baseline(experiment: Experiment) -> Baseline:
+    """Restores `config.baseline.checkpoint`.
+
+    Args:
+      experiment: whose data the baseline must have been trained for.
+
+    Returns:
+      The baseline.
+
+    Raises:
+      UserError: the checkpoint is missing or damaged, of another architecture, or of
+        other classes or image shapes than the data set's.
+    """
+    config = experiment.config.baseline
+    directory = Path(config.checkpoint).expanduser()
+    variables, meta = restore_variables(directory, experiment.mesh)
+    saved = {"model": meta.model, "options": meta.options}
+    asked = {"model": config.model, "options": config.options.to_dict()}
+    if saved != asked:
+        raise UserError(
+            f"config.baseline.checkpoint {directory}",
+            got=f"a {_describe(saved)}",
+            expected=f"a {_describe(asked)}, as config.baseline says",
+            remedy="set config.baseline.model and .options to what it holds",
+        )
+    _check_classes(directory, meta, experiment.dataset.class_names)
+    if tuple(meta.image_shape) != experiment.dataset.image_shape:
+        raise UserError(
+            f"config.baseline.checkpoint {directory}",
+            got=f"trained on images of shape {tuple(meta.image_shape)}",
+            expected=f"{experiment.dataset.image_shape}, as the data set's",
+            remedy="give a baseline that was trained on such images",
+        )
+    return Baseline(experiment.make_network(config), variables, meta)
+
+
+def check_better_than_chance(experiment: Experiment, top1: float) -> None:
+    """Refuses a baseline that knows nothing.
+
+    A teacher whose weights silently failed to load is the commonest way in which
+    distillation goes wrong, and training on beside it looks quite normal.
+
+    Args:
+      experiment: holds the labels and `config.baseline.min_top1`.
+      top1: of the baseline on the test split, percent.
+
+    Raises:
+      UserError: `top1` is below the limit.
+    """
+    limit = experiment.config.baseline.min_top1
+    reason = "config.baseline.min_top1"
+    if limit is None:
+        labels = experiment.dataset.test.label
+        share = np.bincount(labels).max() / len(labels)
+        # Three standard errors above what naming the commonest class always gives.
+        limit = 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)
+        reason = "what always naming the commonest class may reach by luck"
+    if top1 < limit:
+        raise UserError(
+            "the baseline is too poor to learn from",
+            got=f"top-1 {top1:.2f} % on the test split",
+            expected=f"at least {limit:.2f} %, {reason}",
+            remedy="check that its weights, class order and normalisation are the data "
+            "set's, or train it longer; --config.baseline.min_top1=0 goes on all the "
+            "same",
+        )
+
+
+def _check_classes(directory: Path, meta: Meta, class_names: tuple[str, ...]) -> None:
+    saved = meta.class_names
+    if saved == list(class_names):
+        return
+    if len(saved) != len(class_names):
+        got, expected = f"{len(saved)} classes", f"{len(class_names)} classes"
+    else:
+        index = next(i for i, name in enumerate(saved) if name != class_names[i])
+        got = f"class {index} is {saved[index]!r}"
+        expected = f"class {index} to be {class_names[index]!r}"
+    raise UserError(
+        f"config.baseline.checkpoint {directory}",
+        got=got,
+        expected=f"{expected}, as in the data set",
+        remedy="give a baseline that was trained on these classes in this order",
+    )
+
+
+def _describe(network: Mapping[str, object]) -> str:
+    options = network["options"]
+    return (
+        f"{network['model']} with options {options}"
+        if options
+        else str(network["model"])
+    )

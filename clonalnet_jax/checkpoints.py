@@ -1,0 +1,355 @@
+"""Orbax behind one door: save, restore, resume.
+
+A run directory holds one folder per saved step, each with three items: `model` (the
+variables), `training` (step and optimiser state, needed only to resume) and `meta`
+(JSON: what the network is and what it was trained on). Where the data stand follows
+from the step (see `data.loader`). Beside them lie the digests of all files, so that a
+damaged checkpoint is known before anything is read from it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import chex
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import create_model
+from clonalnet_jax.partition import replicated
+from clonalnet_jax.state import TrainState
+from clonalnet_jax.workdir import write_atomically
+
+T = TypeVar("T")
+_DIGESTS = "digests.json"
+
+
+class DamagedCheckpoint(UserError):  # noqa: N818 (one name for the user and the code)
+    """The files of a checkpoint are not those that were saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says of itself.
+
+    Attributes:
+      model: name for `create_model`.
+      options: of the model.
+      class_names: in the order of the logits.
+      image_shape: `(height, width, channels)` it was trained on.
+      method: of the run, such as `clone`.
+      step: updates done.
+      num_steps: updates of the whole run.
+      train_seconds: wall time so far, compilation and evaluation included.
+      timed_images: trained on while `timed_seconds` ran.
+      timed_seconds: time in steps alone, compilation left out.
+    """
+
+    model: str
+    options: dict[str, Any]
+    class_names: list[str]
+    image_shape: list[int]
+    method: str
+    step: int = 0
+    num_steps: int = 0
+    train_seconds: float = 0.0
+    timed_images: int = 0
+    timed_seconds: float = 0.0
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last two, and the best by its `top1`.
+
+    Use it as a context manager: leaving it waits for the asynchronous saves and
+    raises what went wrong in them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Opens or creates the directory; clears what a killed save left behind."""
+        self.directory = directory
+        options = ocp.CheckpointManagerOptions(
+            cleanup_tmp_directories=True,
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(2),
+                    policies.BestN(
+                        get_metric_fn=lambda metrics: metrics["top1"],
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            best_fn=lambda metrics: metrics["top1"],
+        )
+        self._manager: ocp.CheckpointManager = self._guard(
+            lambda: ocp.CheckpointManager(
+                directory.absolute(),
+                options=options,
+                item_names=("model", "training", "meta"),
+            )
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        """Waits for saves; an error already on its way is not hidden by theirs."""
+        try:
+            self.wait()
+            self._guard(self._manager.close)
+        except UserError:
+            if error_type is None:
+                raise
+
+    def save(self, state: TrainState, meta: Meta, metrics: dict[str, float]) -> None:
+        """Starts saving; returns once the state is copied and may be donated.
+
+        Args:
+          state: at a step that is not yet saved.
+          meta: with the same step.
+          metrics: of this state; `top1` decides which checkpoint is the best.
+
+        Raises:
+          UserError: this save or the one before it failed (disk full, read-only).
+        """
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(state.variables),
+            training=ocp.args.StandardSave(
+                {"step": state.step, "opt_state": state.opt_state}
+            ),
+            meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+        )
+        self.wait()
+        self._guard(lambda: self._manager.save(meta.step, args=items, metrics=metrics))
+
+    def wait(self) -> None:
+        """Waits for the save under way; raises `UserError` if it failed."""
+        self._guard(self._manager.wait_until_finished)
+        self._guard(self._seal)
+
+    def restore(
+        self, mesh: Mesh, like: TrainState, *, warn: Callable[[str], None]
+    ) -> tuple[TrainState, Meta] | None:
+        """The last state that is whole.
+
+        A damaged checkpoint is moved aside, not deleted, and the one before it used.
+
+        Args:
+          mesh: where the arrays go.
+          like: a state of the same network, or its shapes (`jax.eval_shape`).
+          warn: told of each checkpoint that is damaged.
+
+        Returns:
+          The state, replicated over the mesh, and its meta; None without any.
+
+        Raises:
+          UserError: a checkpoint is whole but does not fit `like`.
+        """
+        target = {
+            "model": like.variables,
+            "training": {"step": like.step, "opt_state": like.opt_state},
+        }
+        while (step := self._manager.latest_step()) is not None:
+            try:
+                items = _restore(self._manager, self.directory, step, mesh, target)
+            except DamagedCheckpoint as error:
+                aside = self._move_aside(step)
+                warn(f"{error}\nMoved to {aside}; going back one checkpoint.")
+                continue
+            state = TrainState(**items["training"], **items["model"])
+            return state, Meta(**items["meta"])
+        return None
+
+    def _move_aside(self, step: int) -> Path:
+        damaged = self.directory / str(step)
+        aside = self.directory / f"{step}.damaged"
+        if jax.process_index() == 0:
+            self._guard(lambda: damaged.rename(aside))
+        self._manager.reload()
+        return aside
+
+    def _seal(self) -> None:
+        """Writes the digests of every saved step that has none yet."""
+        if jax.process_index() != 0:
+            return
+        for step in self._manager.all_steps():
+            folder = self.directory / str(step)
+            if not (folder / _DIGESTS).exists():
+                write_atomically(folder / _DIGESTS, json.dumps(_digests(folder)))
+
+    def _guard(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except Exception as error:  # Orbax and TensorStore raise a dozen types
+            raise UserError(
+                f"cannot write checkpoints in {self.directory}",
+                got=_first_line(error),
+                expected="a directory that can be written and has space left",
+                remedy="make room or choose another --workdir, then start the same "
+                "command again: what was saved before still loads",
+            ) from error
+
+
+def read_meta(directory: Path, *, which: str = "last") -> Meta:
+    """What the last or best checkpoint of a run directory says of itself.
+
+    Args:
+      directory: such as `runs/digits/clone`.
+      which: `last` or `best`.
+
+    Returns:
+      The meta.
+
+    Raises:
+      UserError: there is no checkpoint or it cannot be read.
+    """
+    with _reader(directory) as manager:
+        step = _pick(manager, directory, which)
+        return Meta(**_restore(manager, directory, step, None, {})["meta"])
+
+
+def restore_variables(
+    directory: Path, mesh: Mesh, *, which: str = "last"
+) -> tuple[dict[str, chex.ArrayTree], Meta]:
+    """A trained network, without its optimiser.
+
+    Args:
+      directory: such as `runs/digits/clone`.
+      mesh: where the arrays go.
+      which: `last` or `best`.
+
+    Returns:
+      `params` and `batch_stats`, replicated over the mesh, and the meta, from which
+      `create_model` builds the module.
+
+    Raises:
+      UserError: there is no checkpoint or it cannot be read.
+    """
+    meta = read_meta(directory, which=which)
+    model = create_model(meta.model, len(meta.class_names), **meta.options)
+    images = jax.ShapeDtypeStruct((1, *meta.image_shape), "float32")
+    shapes = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), images
+    )
+    target = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    with _reader(directory) as manager:
+        items = _restore(manager, directory, meta.step, mesh, {"model": target})
+    return items["model"], meta
+
+
+def _reader(directory: Path) -> ocp.CheckpointManager:
+    if not directory.is_dir():
+        near = [
+            p.parent for p in sorted(directory.parent.glob("*/*/_CHECKPOINT_METADATA"))
+        ]
+        raise UserError(
+            f"checkpoint directory {directory}",
+            got="no such directory",
+            expected="the directory of a run, such as runs/digits/baseline",
+            remedy=f"there is {near[0].parent}" if near else "check the path",
+        )
+    return ocp.CheckpointManager(
+        directory.absolute(),
+        item_names=("model", "training", "meta"),
+        options=ocp.CheckpointManagerOptions(
+            create=False,
+            save_root_metadata=False,
+            best_fn=lambda metrics: metrics["top1"],
+        ),
+    )
+
+
+def _pick(manager: ocp.CheckpointManager, directory: Path, which: str) -> int:
+    step = manager.best_step() if which == "best" else manager.latest_step()
+    if step is not None:
+        return step
+    inner = sorted(p.name for p in directory.iterdir() if p.is_dir())
+    raise UserError(
+        f"checkpoint directory {directory}",
+        got=f"no checkpoint in it, but: {', '.join(inner[:8]) or 'nothing'}",
+        expected="folders named by their step, as a run directory holds",
+        remedy=f"try {directory / 'baseline'}"
+        if "baseline" in inner
+        else "point to the directory of a finished run",
+    )
+
+
+def _restore(
+    manager: ocp.CheckpointManager,
+    directory: Path,
+    step: int,
+    mesh: Mesh | None,
+    target: dict[str, Any],
+) -> Any:
+    """Restores `meta` and the items of `target`, with its shapes, onto the mesh."""
+
+    def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+        assert mesh is not None, "arrays need a mesh"
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh))
+
+    arguments = {
+        name: ocp.args.StandardRestore(jax.tree.map(abstract, tree))
+        for name, tree in target.items()
+    }
+    _verify(directory / str(step))
+    try:
+        return manager.restore(
+            step,
+            args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arguments),
+        )
+    except Exception as error:  # Orbax and TensorStore raise a dozen types
+        raise UserError(
+            f"checkpoint {directory / str(step)}",
+            got=f"cannot be read: {_first_line(error)}",
+            expected="a whole checkpoint of the network that the config describes",
+            remedy="delete that folder to go back to the checkpoint before it",
+        ) from error
+
+
+def _verify(folder: Path) -> None:
+    """Compares the files with their digests; a step killed before sealing has none."""
+    sealed = folder / _DIGESTS
+    if not sealed.exists():
+        return
+    try:
+        expected, found = json.loads(sealed.read_text()), _digests(folder)
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{sealed.name}: {_first_line(error)}") from error
+    for name in expected:
+        if name not in found:
+            raise _damaged(folder, f"{name} is missing")
+        if found[name] != expected[name]:
+            raise _damaged(folder, f"{name} is not what was saved")
+
+
+def _damaged(folder: Path, what: str) -> DamagedCheckpoint:
+    return DamagedCheckpoint(
+        f"damaged checkpoint {folder}",
+        got=what,
+        expected="the files as they were saved",
+        remedy="copy it again from where it came, or delete that folder to use the "
+        "checkpoint before it",
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """BLAKE2 digest of every file below a folder, by its relative name."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _DIGESTS:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+            digests[path.relative_to(folder).as_posix()] = digest
+    return digests
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300] if text else ''}"

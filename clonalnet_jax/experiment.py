@@ -1,0 +1,165 @@
+"""What every run of a workdir shares, checked once before any work is done."""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clonalnet_jax import data, partition, steps
+from clonalnet_jax.data import loader
+from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.evaluation import evaluate
+from clonalnet_jax.methods import make_method
+from clonalnet_jax.models import create_model
+from clonalnet_jax.optimizers import make_optimizer, make_schedule
+from clonalnet_jax.reporting import Reporter
+
+_DTYPES = ("float32", "bfloat16")
+
+
+class Experiment(NamedTuple):
+    """The config and what it opens."""
+
+    config: ConfigDict
+    workdir: Path
+    dataset: data.Dataset
+    mesh: Mesh
+    reporter: Reporter
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Fractional where the batch does not divide the training data."""
+        return len(self.dataset.train) / self.config.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of every run: `config.steps`, else `config.epochs`."""
+        if self.config.steps is not None:
+            return self.config.steps
+        return max(1, round(self.config.epochs * self.steps_per_epoch))
+
+    def make_network(self, network: ConfigDict) -> nn.Module:
+        """Builds `config.baseline` or `config.clone` for the data's classes."""
+        return create_model(
+            network.model,
+            self.dataset.num_classes,
+            dtype=self.config.compute_dtype,
+            **network.options,
+        )
+
+    def make_prepare(self) -> steps.PrepareFn:
+        """The config's augmentation and normalisation; see `data.make_prepare`."""
+        config = self.config.data
+        return data.make_prepare(
+            mean=config.mean,
+            std=config.std,
+            crop_padding=config.crop_padding,
+            flip=config.flip,
+        )
+
+    def train_batches(self, *, seed: int, start_step: int) -> Iterator[Any]:
+        """Sharded training batches from a step to the end of the run."""
+        batches = data.train_batches(
+            self.dataset.train,
+            batch_size=self.config.batch_size,
+            seed=seed,
+            start_step=start_step,
+            num_steps=self.num_steps,
+            threads=self.config.data.threads,
+        )
+        return loader.ahead(map(self._shard, batches))
+
+    def make_evaluator(
+        self, model: nn.Module
+    ) -> Callable[[Any, data.Source], dict[str, float]]:
+        """`(variables, source) -> metrics`, every example counted exactly once."""
+        config = self.config
+        step = partition.jit_eval_step(
+            self.mesh, steps.make_eval_step(model, self.make_prepare())
+        )
+
+        def evaluator(variables: Any, source: data.Source) -> dict[str, float]:
+            batches = data.eval_batches(
+                source, batch_size=config.batch_size, threads=config.data.threads
+            )
+            return evaluate(step, variables, loader.ahead(map(self._shard, batches)))
+
+        return evaluator
+
+    @property
+    def _shard(self) -> functools.partial[dict[str, jax.Array]]:
+        return functools.partial(partition.shard_batch, self.mesh)
+
+
+def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
+    """Checks a config against itself, the devices and the data; opens the data.
+
+    Args:
+      config: the whole config.
+      workdir: where results will lie; nothing is written yet.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: a value is impossible or the data set cannot be used.
+    """
+    mesh = partition.make_mesh()
+    _check_values(config, mesh)
+    dataset = data.open_dataset(config.data, seed=config.seed)
+    if config.batch_size > len(dataset.train):
+        raise UserError(
+            "config.batch_size",
+            got=str(config.batch_size),
+            expected=f"at most the {len(dataset.train)} training images",
+            remedy="set a smaller --config.batch_size or add images",
+        )
+    experiment = Experiment(config, workdir, dataset, mesh, Reporter(workdir))
+    for network in (config.baseline, config.clone):
+        experiment.make_network(network)
+    return experiment
+
+
+def _check_values(config: ConfigDict, mesh: Mesh) -> None:
+    """Everything that can be known to be wrong before the data are read."""
+    partition.check_batch_size(config.batch_size, mesh)
+    if config.compute_dtype not in _DTYPES:
+        raise unknown_name("config.compute_dtype", config.compute_dtype, _DTYPES)
+    if config.select not in ("last", "best"):
+        raise unknown_name("config.select", config.select, ("last", "best"))
+    if config.select == "best" and not config.data.holdout:
+        raise UserError(
+            "config.select",
+            got="'best' with config.data.holdout = 0",
+            expected="training images to pick by: never the data that is reported on",
+            remedy="set --config.data.holdout, or --config.select=last",
+        )
+    for method in config.methods:
+        make_method(method, config)
+    make_optimizer(
+        config.optimizer,
+        make_schedule(config.optimizer, num_steps=2, steps_per_epoch=1.0),
+    )
+    positive = {
+        "steps": config.steps if config.steps is not None else 1,
+        "epochs": config.epochs,
+        "log_every_steps": config.log_every_steps,
+        "checkpoint_every_epochs": config.checkpoint_every_epochs,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "loss.temperature": config.loss.temperature,
+        "distillation.temperature": config.distillation.temperature,
+        "data.threads": config.data.threads,
+    }
+    for key, value in positive.items():
+        if not value > 0:
+            raise UserError(
+                f"config.{key}",
+                got=str(value),
+                expected="a number above 0",
+                remedy=f"set --config.{key}",
+            )

@@ -1,0 +1,111 @@
+"""What each run minimises: the clone's loss and the controls it is compared with."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from clonalnet_jax import losses
+from clonalnet_jax.errors import unknown_name
+
+Terms = dict[str, Array]
+LossFn = Callable[[Array, Any, Array], Terms]
+"""`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them."""
+
+
+class Method(NamedTuple):
+    """A way to train a network.
+
+    Attributes:
+      loss_fn: its `loss` is what is minimised; the other terms are logged.
+      needs_baseline: whether `baseline_logits` are given; they are None otherwise.
+    """
+
+    loss_fn: LossFn
+    needs_baseline: bool
+
+
+def make_method(name: str, config: ConfigDict) -> Method:
+    """Builds a method by its name in `config.methods`.
+
+    Args:
+      name: `clone`, `cross_entropy`, `label_smoothing` or `distillation`.
+      config: the whole config; read are `loss` and `distillation`.
+
+    Returns:
+      The method.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if name not in _METHODS:
+        raise unknown_name("config.methods", name, _METHODS)
+    return _METHODS[name](config)
+
+
+def _cross_entropy(config: ConfigDict) -> Method:
+    """Plain (re)training on the labels."""
+    del config
+
+    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
+        del baseline_logits
+        return {"loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels)}
+
+    return Method(loss_fn, needs_baseline=False)
+
+
+def _label_smoothing(config: ConfigDict) -> Method:
+    """Szegedy et al. 2016 (arXiv 1512.00567), section 7."""
+    smoothing = config.loss.label_smoothing
+
+    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
+        del baseline_logits
+        one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(one_hot, smoothing)
+        return {"loss": optax.softmax_cross_entropy(logits, targets)}
+
+    return Method(loss_fn, needs_baseline=False)
+
+
+def _distillation(config: ConfigDict) -> Method:
+    """Hinton et al. 2015: `(1 - w) CE + w T^2 KL`; the baseline is the teacher."""
+    temperature, weight = config.distillation.temperature, config.distillation.weight
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        soft = losses.distillation_loss(
+            logits, baseline_logits, temperature=temperature
+        )
+        loss = (1 - weight) * hard + weight * soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _clone(config: ConfigDict) -> Method:
+    """The focusing-picking loss of ClonalNet."""
+    alpha, beta = config.loss.attention_weight, config.loss.negentropy_weight
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        terms = losses.focusing_picking_terms(
+            logits,
+            baseline_logits,
+            labels,
+            temperature=config.loss.temperature,
+            label_smoothing=config.loss.label_smoothing,
+        )
+        loss = terms.classification + alpha * terms.attention + beta * terms.negentropy
+        return {"loss": loss, **terms._asdict()}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+_METHODS = {
+    "clone": _clone,
+    "cross_entropy": _cross_entropy,
+    "label_smoothing": _label_smoothing,
+    "distillation": _distillation,
+}

@@ -1,0 +1,166 @@
+"""Telling people: live progress, the metrics file, TensorBoard, the final table."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from clonalnet_jax.workdir import write_atomically
+
+
+class Reporter:
+    """Where training says what it does; silent on every process but the first.
+
+    `metrics.jsonl` gets one JSON object a line: `run`, `split`, `step` and the
+    metrics. TensorBoard events lie in `tensorboard/<run>`.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        """Reports into a workdir that exists or will, and to standard output."""
+        self._workdir = workdir
+        self._primary = jax.process_index() == 0
+        self._console = Console(quiet=not self._primary, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._run = ""
+        self._board: SummaryWriter | None = None
+
+    def say(self, text: str) -> None:
+        """Prints a line; markup in it is not interpreted."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        """Prints something that the user should see, in yellow on a terminal."""
+        self._console.print(
+            f"WARNING: {text}", markup=False, highlight=False, style="yellow"
+        )
+
+    def start_run(self, run: str, *, num_steps: int, step: int) -> None:
+        """Opens a run's progress bar and files, dropping what was logged beyond `step`.
+
+        Args:
+          run: name of the run.
+          num_steps: of the whole run.
+          step: done so far; a killed run may have logged more than it saved.
+        """
+        self._run = run
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("[dim]elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            run, total=num_steps, completed=step, note=""
+        )
+        self._progress.start()
+        if not self._console.is_terminal:
+            self.say(f"{run}: step {step} of {num_steps}")
+        if self._primary:
+            _drop_after(self._workdir / "metrics.jsonl", run, step)
+            board = self._workdir / "tensorboard" / run
+            self._board = SummaryWriter(
+                str(board), purge_step=step + 1 if step else None
+            )
+
+    def end_run(self) -> None:
+        """Closes what `start_run` opened; does nothing where nothing is open."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to a step."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
+
+    def log(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Records metrics of the open run.
+
+        Args:
+          split: `train`, `holdout` or `test`.
+          step: that they belong to.
+          metrics: by name.
+        """
+        if not self._primary:
+            return
+        record = {"run": self._run, "split": split, "step": step, **metrics}
+        with (self._workdir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        assert self._board is not None, "start_run comes first"
+        for name, value in metrics.items():
+            self._board.add_scalar(f"{split}/{name}", value, step)
+        self._note(split, step, metrics)
+
+    def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Prints the results of all runs side by side."""
+        table = Table(title="Results on the test split", title_justify="left")
+        table.add_column("run")
+        for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
+            table.add_column(column, justify="right")
+        for run, row in results.items():
+            table.add_row(
+                run,
+                f"{row['top1']:.2f}",
+                f"{row['top5']:.2f}",
+                f"{row['nll']:.4f}",
+                f"{row['ece']:.2f}",
+                f"{row['num_parameters']:,}",
+                f"{row['train_seconds']:.0f} s",
+            )
+        self._console.print(table)
+
+    def _note(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
+        shown = {
+            "loss": "{:.3f}",
+            "top1": "top1 {:.1f}",
+            "images_per_second": "{:,.0f} images/s",
+        }
+        note = "  ".join(
+            form.format(metrics[name])
+            for name, form in shown.items()
+            if name in metrics
+        )
+        if split == "train" and self._progress is not None:
+            self._progress.update(self._task, note=note)
+        if not self._console.is_terminal:
+            self.say(f"  step {step} {split}: {note}")
+
+
+def _drop_after(path: Path, run: str, step: int) -> None:
+    """Forgets a run's records beyond a step, and a line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["run"] != run or record["step"] <= step:
+            kept.append(line + os.linesep)
+    write_atomically(path, "".join(kept))

@@ -1,0 +1,163 @@
+"""The small files of a run: config, environment, results. Every write is atomic."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+import clonalnet_jax
+from clonalnet_jax.errors import UserError
+
+# What a user may change between two starts without changing what a run means.
+_FREE_KEYS = (
+    "baseline.min_top1",
+    "checkpoint_every_epochs",
+    "data.threads",
+    "log_every_steps",
+    "methods",
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> None:
+    """Creates a workdir or checks that it belongs to the same experiment.
+
+    Writes `config.json` (resolved) and appends this start's versions, device and git
+    revision to `environment.json`.
+
+    Args:
+      workdir: the directory.
+      config: resolved.
+      force_config: goes on where the config means another run than the one before.
+
+    Raises:
+      UserError: the saved config differs in a key that changes the run's meaning.
+    """
+    resolved = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    saved = read_json(path, None)
+    if saved is not None and not force_config:
+        _check_same_meaning(path, saved, resolved)
+    if jax.process_index() != 0:
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(resolved, indent=2, sort_keys=True))
+    path = workdir / "environment.json"
+    starts = [*read_json(path, []), environment()]
+    write_atomically(path, json.dumps(starts, indent=2))
+
+
+def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
+    """What `results.json` holds: the figures of every finished run, by its name."""
+    return read_json(workdir / "results.json", {})
+
+
+def write_results(workdir: Path, results: dict[str, dict[str, Any]]) -> None:
+    """Replaces `results.json`, on process 0."""
+    if jax.process_index() == 0:
+        write_atomically(workdir / "results.json", json.dumps(results, indent=2))
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on besides the config: versions, device, revision."""
+    return {
+        "command": sys.argv,
+        "clonalnet_jax": clonalnet_jax.__version__,
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": jax.devices()[0].device_kind,
+        "platform": jax.default_backend(),
+        "num_devices": jax.device_count(),
+        "num_processes": jax.process_count(),
+    }
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """Parses a file of ours.
+
+    Args:
+      path: the file.
+      default: returned where there is no such file.
+
+    Returns:
+      Its content.
+
+    Raises:
+      UserError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return default
+    except ValueError as error:
+        raise UserError(
+            str(path),
+            got=f"not JSON: {error}",
+            expected="the file as this program wrote it",
+            remedy="restore it, or delete it; the checkpoints do not depend on it",
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, sees the old or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _check_same_meaning(
+    path: Path, saved: dict[str, Any], resolved: dict[str, Any]
+) -> None:
+    before, now = _flatten(saved), _flatten(resolved)
+    changed = [
+        f"config.{key}: {before.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _FREE_KEYS
+    ]
+    if changed:
+        raise UserError(
+            f"{path.parent} holds another experiment",
+            got="; ".join(changed),
+            expected="the config it was started with",
+            remedy="choose another --workdir, or --force_config to go on with the new "
+            "config (runs that are finished stay as they are)",
+        )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _git_revision() -> str | None:
+    """The checkout's revision, `+` if it has changes; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        output = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return output.stdout.strip() or None

@@ -1,0 +1,74 @@
+"""Every configuration key, its meaning and its default; the others override few.
+
+Not an experiment: it names no data set. Keys that start with `0:` or `None:` say what
+that value stands for.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """The defaults, locked: an unknown key is an error that suggests the nearest."""
+    config = ConfigDict()
+    config.seed = 0  # of data order, augmentation and every initialisation
+    config.batch_size = 128  # global, over all devices
+    config.epochs = 30.0
+    config.steps = config_dict.placeholder(int)  # None: from epochs
+    # Trained after the baseline, each from the same random initialisation:
+    # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation".
+    config.methods = ("clone",)
+    config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
+    config.log_every_steps = 50
+    config.checkpoint_every_epochs = 1.0  # evaluates and saves; also at the end
+    # Which checkpoint is reported: "last", or "best" on config.data.holdout.
+    config.select = "last"
+
+    config.baseline = ConfigDict()
+    config.baseline.model = "resnet20"  # a name of clonalnet_jax.models
+    config.baseline.options = ConfigDict()  # the model's fields, such as width
+    # A run directory such as runs/digits/baseline; None: train it first.
+    config.baseline.checkpoint = config_dict.placeholder(str)
+    # Top-1 in percent on the test split below which no clone is trained;
+    # None: what always naming the commonest class would reach by luck.
+    config.baseline.min_top1 = config_dict.placeholder(float)
+
+    config.clone = ConfigDict()
+    config.clone.model = "resnet20"  # equal to the baseline or smaller
+    config.clone.options = ConfigDict()
+
+    config.loss = ConfigDict()  # focusing-picking; the authors' values
+    config.loss.temperature = 2.0
+    config.loss.label_smoothing = 0.1  # also of the label_smoothing control
+    config.loss.attention_weight = 1.0
+    config.loss.negentropy_weight = 1.0
+
+    config.distillation = ConfigDict()  # (1 - weight) CE + weight T^2 KL
+    config.distillation.temperature = 4.0
+    config.distillation.weight = 0.9
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.schedule = "cosine"  # "cosine", "step" or "constant"
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.decay_epochs = 30.0  # of "step"
+    config.optimizer.decay_rate = 0.1  # of "step"
+
+    config.data = ConfigDict()
+    config.data.source = "folder"  # or "tfds"
+    config.data.name = config_dict.placeholder(str)  # of the TFDS data set
+    # Root of the folder, or TFDS data directory (None: TFDS's default).
+    config.data.path = config_dict.placeholder(str)
+    config.data.train_split = "train"
+    config.data.test_split = "test"
+    config.data.examples_per_class = 0  # of the training split; 0: all
+    config.data.holdout = 0  # training images kept aside, for config.select = "best"
+    config.data.mean = (0.5,)  # per channel or one for all, of pixels in [0, 1]
+    config.data.std = (0.25,)
+    config.data.crop_padding = 0  # pixels around a random crop of the image's size
+    config.data.flip = False  # left and right, half of the time
+    config.data.threads = 2  # that read ahead
+    return config.lock()

@@ -1,0 +1,30 @@
+"""Baseline, controls and clone on scikit-learn's handwritten digits.
+
+300 training and 1,497 test images of 8x8 pixels, embedded: no download. A first run
+on any machine; too small a test to rank methods (see the README).
+
+Command:  python main.py --config=configs/digits.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """ResNet-8 of width 16, 60 epochs of 6 steps."""
+    config = default.get_config()
+    config.data.source = "tfds"
+    config.data.name = "digits"
+    config.data.crop_padding = 1
+    config.methods = ("cross_entropy", "distillation", "clone")
+    config.baseline.model = "resnet8"
+    config.clone.model = "resnet8"
+    config.batch_size = 48
+    config.epochs = 60.0
+    config.checkpoint_every_epochs = 15.0
+    config.log_every_steps = 25
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.nesterov = True
+    return config

@@ -1,0 +1,76 @@
+"""Trains a baseline, its clone and the controls that a config asks for.
+
+python main.py --config=configs/digits.py
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="Experiment, such as configs/digits.py.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Checkpoints and results; by default runs/<config name>."
+)
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate"],
+    "train: whatever is missing; evaluate: what the workdir holds.",
+)
+_FORCE_CONFIG = flags.DEFINE_bool(
+    "force_config", False, "Go on although the config differs from the workdir's."
+)
+_EXIT_BAD_INPUT = 2
+
+
+def main(argv: list[str]) -> int:
+    """Hands over to the package; a problem of the user's is one message, code 2."""
+    del argv
+    # Imported late, so that --help and a mistyped key answer at once.
+    from clonalnet_jax import training
+    from clonalnet_jax.errors import UserError
+
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = Path(_WORKDIR.value or Path("runs") / name).expanduser()
+    try:
+        mode = {"train": training.train, "evaluate": training.evaluate}[_MODE.value]
+        mode(_CONFIG.value, workdir, force_config=_FORCE_CONFIG.value)
+    except UserError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(
+            f"{error.filename or workdir}: {error.strerror or error}\n"
+            "What was saved so far still loads; mend this and start again."
+        )
+    except KeyboardInterrupt:
+        return _complain("Interrupted; the same command resumes.", code=130)
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it or in a config is one message."""
+    if not any(a.lstrip("-").split("=")[0] in ("config", "help") for a in argv[1:]):
+        argv = [argv[0], "--config=", *argv[1:]]
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise flags.Error(f"Unexpected argument {rest[1]!r}.")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.exit(_complain(f"{error}", code=_EXIT_BAD_INPUT))
+    return rest
+
+
+def _complain(message: str, *, code: int = _EXIT_BAD_INPUT) -> int:
+    print(f"ERROR: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
+    logging.set_verbosity(logging.WARNING)
+    app.run(main, flags_parser=parse_flags)
