@@ -10,6 +10,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from clonalnet_jax.errors import UserError, explain_flag_error
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="Experiment, such as configs/digits.py.", lock_config=True
 )
@@ -25,20 +27,18 @@ _MODE = flags.DEFINE_enum(
 _FORCE_CONFIG = flags.DEFINE_bool(
     "force_config", False, "Go on although the config differs from the workdir's."
 )
-_EXIT_BAD_INPUT = 2
 
 
 def main(argv: list[str]) -> int:
-    """Hands over to the package; a problem of the user's is one message, code 2."""
+    """Hands over to the package; a problem of the user's is one message and code 2."""
     del argv
-    # Imported late, so that --help and a mistyped key answer at once.
+    # Imported late, so that --help and a mistyped key are answered at once.
     from clonalnet_jax import training
-    from clonalnet_jax.errors import UserError
 
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = Path(_WORKDIR.value or Path("runs") / name).expanduser()
+    mode = {"train": training.train, "evaluate": training.evaluate}[_MODE.value]
     try:
-        mode = {"train": training.train, "evaluate": training.evaluate}[_MODE.value]
         mode(_CONFIG.value, workdir, force_config=_FORCE_CONFIG.value)
     except UserError as error:
         return _complain(str(error))
@@ -54,18 +54,19 @@ def main(argv: list[str]) -> int:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; a mistake in it or in a config is one message."""
-    if not any(a.lstrip("-").split("=")[0] in ("config", "help") for a in argv[1:]):
-        argv = [argv[0], "--config=", *argv[1:]]
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise flags.Error(f"Unexpected argument {rest[1]!r}.")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        sys.exit(_complain(f"{error}", code=_EXIT_BAD_INPUT))
+        if _CONFIG.value is None:
+            raise flags.Error("--config is missing: try --config=configs/digits.py")
+        _CONFIG.value.items()  # raises what kept the file from loading
+    except Exception as error:  # a config file is code and may raise anything
+        sys.exit(_complain(explain_flag_error(error)))
     return rest
 
 
-def _complain(message: str, *, code: int = _EXIT_BAD_INPUT) -> int:
+def _complain(message: str, *, code: int = 2) -> int:
     print(f"ERROR: {message}", file=sys.stderr)
     return code
 

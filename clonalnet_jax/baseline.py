@@ -14,7 +14,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
 
 
-class Baseline(NamedTuple):
+class Network(NamedTuple):
     """A trained network.
 
     Attributes:
@@ -28,7 +28,7 @@ class Baseline(NamedTuple):
     meta: Meta
 
 
-def given_baseline(experiment: Experiment) -> Baseline:
+def given_baseline(experiment: Experiment) -> Network:
     """Restores `config.baseline.checkpoint`.
 
     Args:
@@ -61,7 +61,7 @@ def given_baseline(experiment: Experiment) -> Baseline:
             expected=f"{experiment.dataset.image_shape}, as the data set's",
             remedy="give a baseline that was trained on such images",
         )
-    return Baseline(experiment.make_network(config), variables, meta)
+    return Network(experiment.make_network(config), variables, meta)
 
 
 def check_better_than_chance(experiment: Experiment, top1: float) -> None:

@@ -1,6 +1,8 @@
 """The one exception that a user of the program is meant to read."""
 
 import difflib
+import re
+import traceback
 from collections.abc import Iterable
 
 
@@ -42,3 +44,31 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         expected=", ".join(known) or "nothing: there is none",
         remedy=f"did you mean {close[0]!r}?" if close else "choose one of these",
     )
+
+
+def explain_flag_error(error: Exception) -> str:
+    """Says in a line or two what is wrong with a command line or a config file.
+
+    Args:
+      error: raised by absl or ml_collections while they parsed it, or by the config.
+
+    Returns:
+      The message, without the library's dump of the whole config.
+    """
+    text = str(error.args[0]) if error.args else ""
+    close = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
+    alone = re.fullmatch(r"\W*(\w+)\W*", text) or re.search(
+        r'Key "(\w+)" does not exist', text
+    )
+    if isinstance(error, AttributeError | KeyError) and (close or alone):
+        key = close[2] if close else alone and alone[1]
+        hint = f"did you mean {close[1]!r}? " if close else ""
+        return f"unknown config key {key!r}: {hint}configs/default.py lists every key"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    if isinstance(error, OSError):
+        return text.split("failure to load: ")[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    known = type(error).__module__.startswith("absl")
+    return text if known else f"config: {type(error).__name__}: {text}{where}"

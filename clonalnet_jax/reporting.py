@@ -1,5 +1,6 @@
 """Telling people: live progress, the metrics file, TensorBoard, the final table."""
 
+import datetime
 import json
 import os
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class Reporter:
         self._task = TaskID(0)
         self._run = ""
         self._board: SummaryWriter | None = None
+        self._note = ""
 
     def say(self, text: str) -> None:
         """Prints a line; markup in it is not interpreted."""
@@ -75,8 +77,6 @@ class Reporter:
             run, total=num_steps, completed=step, note=""
         )
         self._progress.start()
-        if not self._console.is_terminal:
-            self.say(f"{run}: step {step} of {num_steps}")
         if self._primary:
             _drop_after(self._workdir / "metrics.jsonl", run, step)
             board = self._workdir / "tensorboard" / run
@@ -114,7 +114,7 @@ class Reporter:
         assert self._board is not None, "start_run comes first"
         for name, value in metrics.items():
             self._board.add_scalar(f"{split}/{name}", value, step)
-        self._note(split, step, metrics)
+        self._show(split, step, metrics)
 
     def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
         """Prints the results of all runs side by side."""
@@ -134,21 +134,22 @@ class Reporter:
             )
         self._console.print(table)
 
-    def _note(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
-        shown = {
-            "loss": "{:.3f}",
-            "top1": "top1 {:.1f}",
-            "images_per_second": "{:,.0f} images/s",
-        }
-        note = "  ".join(
-            form.format(metrics[name])
-            for name, form in shown.items()
-            if name in metrics
-        )
-        if split == "train" and self._progress is not None:
-            self._progress.update(self._task, note=note)
-        if not self._console.is_terminal:
-            self.say(f"  step {step} {split}: {note}")
+    def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar; without a terminal, prints a line at each evaluation."""
+        assert self._progress is not None, "start_run comes first"
+        if split == "train":
+            self._note = (
+                f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.1f} %  "
+                f"{metrics['images_per_second']:,.0f} images/s"
+            )
+            self._progress.update(self._task, note=self._note)
+        elif not self._console.is_terminal:
+            task = self._progress.tasks[self._task]
+            left = datetime.timedelta(seconds=round(task.time_remaining or 0))
+            self.say(
+                f"  {self._run} {step}/{task.total:.0f}  {self._note}  left {left}  "
+                f"{split} top-1 {metrics['top1']:.1f} %"
+            )
 
 
 def _drop_after(path: Path, run: str, step: int) -> None:

@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from clonalnet_jax import partition, steps
-from clonalnet_jax.baseline import Baseline
+from clonalnet_jax.baseline import Network
 from clonalnet_jax.checkpoints import Checkpoints, Meta
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
@@ -26,8 +26,8 @@ def train_run(
     *,
     network: ConfigDict,
     loss_fn: LossFn,
-    baseline: Baseline | None,
-) -> None:
+    baseline: Network | None,
+) -> bool:
     """Trains one network to its last step, from its last checkpoint if it has one.
 
     All runs but the baseline share data order, augmentation and initialisation, so
@@ -39,6 +39,9 @@ def train_run(
       network: `config.baseline` or `config.clone`.
       loss_fn: see `methods.LossFn`.
       baseline: whose logits the loss is given; None where it needs none.
+
+    Returns:
+      Whether anything was left to train.
 
     Raises:
       UserError: the loss is not finite, or a checkpoint cannot be written or read.
@@ -75,7 +78,7 @@ def train_run(
         meta = saved[1] if saved else _new_meta(experiment, name, network)
         if meta.step >= experiment.num_steps:
             experiment.reporter.say(f"{name}: trained already, {meta.step} steps")
-            return
+            return False
         _loop(
             experiment,
             saved[0] if saved else partition.jit_init(mesh, init)(init_key),
@@ -85,6 +88,7 @@ def train_run(
             evaluator=experiment.make_evaluator(model),
             checkpoints=checkpoints,
         )
+    return True
 
 
 def _loop(

@@ -3,18 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-import chex
-import flax.linen as nn
 from ml_collections import ConfigDict
 
-from clonalnet_jax.baseline import Baseline, check_better_than_chance, given_baseline
-from clonalnet_jax.checkpoints import Meta, restore_variables
+from clonalnet_jax.baseline import Network, check_better_than_chance, given_baseline
+from clonalnet_jax.checkpoints import restore_variables
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment, open_experiment
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import count_parameters, create_model
 from clonalnet_jax.run import train_run
-from clonalnet_jax.workdir import open_workdir, read_results, write_results
+from clonalnet_jax.workdir import (
+    has_checkpoints,
+    open_workdir,
+    read_results,
+    write_results,
+)
 
 Results = dict[str, dict[str, Any]]
 
@@ -36,17 +39,17 @@ def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> R
     """
     experiment = open_experiment(config, workdir)
     open_workdir(workdir, config, force_config=force_config)
-    baseline = _obtain_baseline(experiment)
+    baseline = _obtain_baseline(experiment, anew=force_config)
     for name in config.methods:
         method = make_method(name, config)
-        train_run(
+        trained = train_run(
             experiment,
             name,
             network=config.clone,
             loss_fn=method.loss_fn,
             baseline=baseline if method.needs_baseline else None,
         )
-        _report(experiment, name)
+        _report(experiment, name, anew=trained or force_config)
     return _show(experiment)
 
 
@@ -67,7 +70,7 @@ def evaluate(
       UserError: there is nothing to evaluate, or something that the user can mend.
     """
     experiment = open_experiment(config, workdir)
-    if not (workdir / "config.json").exists():
+    if not has_checkpoints(workdir) and config.baseline.checkpoint is None:
         raise UserError(
             f"workdir {workdir}",
             got="nothing trained there",
@@ -76,36 +79,35 @@ def evaluate(
         )
     open_workdir(workdir, config, force_config=force_config)
     if config.baseline.checkpoint is not None:
-        _obtain_baseline(experiment)
+        _obtain_baseline(experiment, anew=True)
     for name in ("baseline", *config.methods):
         if (workdir / name).is_dir():
-            _report(experiment, name)
+            _report(experiment, name, anew=True)
     return _show(experiment)
 
 
-def _obtain_baseline(experiment: Experiment) -> Baseline:
+def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
     """Trains or restores the baseline, shows its figure and refuses a bad one."""
     config = experiment.config
     if config.baseline.checkpoint is not None:
         baseline = given_baseline(experiment)
-        row = _measure(experiment, baseline.model, baseline.variables, baseline.meta)
-        _store(experiment, "baseline", row)
+        _store(experiment, "baseline", _measure(experiment, baseline))
     else:
-        train_run(
+        trained = train_run(
             experiment,
             "baseline",
             network=config.baseline,
             loss_fn=make_method("cross_entropy", config).loss_fn,
             baseline=None,
         )
-        baseline = _report(experiment, "baseline")
+        baseline = _report(experiment, "baseline", anew=trained or anew)
     top1 = read_results(experiment.workdir)["baseline"]["top1"]
     check_better_than_chance(experiment, top1)
     return baseline
 
 
-def _report(experiment: Experiment, name: str) -> Baseline:
-    """Evaluates a finished run from its checkpoint and stores its row."""
+def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
+    """Restores a finished run; stores its row if it has none or is measured anew."""
     variables, meta = restore_variables(
         experiment.workdir / name, experiment.mesh, which=experiment.config.select
     )
@@ -115,20 +117,18 @@ def _report(experiment: Experiment, name: str) -> Baseline:
         dtype=experiment.config.compute_dtype,
         **meta.options,
     )
-    _store(experiment, name, _measure(experiment, model, variables, meta))
-    return Baseline(model, variables, meta)
+    network = Network(model, variables, meta)
+    if anew or name not in read_results(experiment.workdir):
+        _store(experiment, name, _measure(experiment, network))
+    return network
 
 
-def _measure(
-    experiment: Experiment,
-    model: nn.Module,
-    variables: dict[str, chex.ArrayTree],
-    meta: Meta,
-) -> dict[str, Any]:
+def _measure(experiment: Experiment, network: Network) -> dict[str, Any]:
+    meta, evaluator = network.meta, experiment.make_evaluator(network.model)
     speed = meta.timed_images / meta.timed_seconds if meta.timed_seconds else None
     return {
-        **experiment.make_evaluator(model)(variables, experiment.dataset.test),
-        "num_parameters": count_parameters(variables["params"]),
+        **evaluator(network.variables, experiment.dataset.test),
+        "num_parameters": count_parameters(network.variables["params"]),
         "train_seconds": meta.train_seconds,
         "images_per_second": speed,
     }

@@ -43,7 +43,8 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     resolved = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
     saved = read_json(path, None)
-    if saved is not None and not force_config:
+    # A start that failed before it saved anything binds nobody.
+    if saved is not None and has_checkpoints(workdir) and not force_config:
         _check_same_meaning(path, saved, resolved)
     if jax.process_index() != 0:
         return
@@ -52,6 +53,11 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     path = workdir / "environment.json"
     starts = [*read_json(path, []), environment()]
     write_atomically(path, json.dumps(starts, indent=2))
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether any run of a workdir has saved a step."""
+    return any(workdir.glob("*/*/_CHECKPOINT_METADATA"))
 
 
 def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
