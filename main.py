@@ -3,14 +3,14 @@
 python main.py --config=configs/digits.py
 """
 
-import os
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from clonalnet_jax.errors import UserError, explain_flag_error
+from clonalnet_jax.quiet import quieten
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="Experiment, such as configs/digits.py.", lock_config=True
@@ -72,6 +72,5 @@ def _complain(message: str, *, code: int = 2) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
-    logging.set_verbosity(logging.WARNING)
+    quieten()
     app.run(main, flags_parser=parse_flags)

@@ -351,5 +351,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
+    text = (str(error).strip().splitlines() or [""])[0]
+    if len(text) > 240:  # TensorStore names the file first and the reason last
+        text = f"{text[:80]} ... {text[-150:]}"
+    return f"{type(error).__name__}: {text}"

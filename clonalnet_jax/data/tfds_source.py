@@ -1,7 +1,5 @@
 """TFDS classification data sets in ArrayRecord format, without TensorFlow."""
 
-import logging
-
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -60,8 +58,6 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
             data_dir=config.path, file_format="array_record"
         )
         tfds.disable_progress_bar()
-        # TFDS recommends OpenCV with a warning; Pillow decodes these as well.
-        logging.getLogger("absl").setLevel(logging.ERROR)
         builder.download_and_prepare()
     except OSError as error:
         raise UserError(
