@@ -135,7 +135,7 @@ class Checkpoints:
         self._guard(self._seal)
 
     def restore(
-        self, mesh: Mesh, like: TrainState, *, warn: Callable[[str], None]
+        self, mesh: Mesh, like: TrainState, meta: Meta, *, warn: Callable[[str], None]
     ) -> tuple[TrainState, Meta] | None:
         """The last state that is whole.
 
@@ -144,13 +144,14 @@ class Checkpoints:
         Args:
           mesh: where the arrays go.
           like: a state of the same network, or its shapes (`jax.eval_shape`).
+          meta: of a run of that network.
           warn: told of each checkpoint that is damaged.
 
         Returns:
           The state, replicated over the mesh, and its meta; None without any.
 
         Raises:
-          UserError: a checkpoint is whole but does not fit `like`.
+          UserError: a checkpoint is whole but of another network.
         """
         target = {
             "model": like.variables,
@@ -158,6 +159,8 @@ class Checkpoints:
         }
         while (step := self._manager.latest_step()) is not None:
             try:
+                saved = _restore(self._manager, self.directory, step, None, {})["meta"]
+                _check_same_network(self.directory / str(step), Meta(**saved), meta)
                 items = _restore(self._manager, self.directory, step, mesh, target)
             except DamagedCheckpoint as error:
                 aside = self._move_aside(step)
@@ -195,6 +198,18 @@ class Checkpoints:
                 remedy="make room or choose another --workdir, then start the same "
                 "command again: what was saved before still loads",
             ) from error
+
+
+def _check_same_network(folder: Path, saved: Meta, asked: Meta) -> None:
+    for field in ("model", "options", "class_names", "image_shape"):
+        got, expected = getattr(saved, field), getattr(asked, field)
+        if got != expected:
+            raise UserError(
+                f"checkpoint {folder} is of another network",
+                got=f"{field} {got}",
+                expected=f"{field} {expected}, as the config and data say",
+                remedy="choose another --workdir, or the config it was trained with",
+            )
 
 
 def read_meta(directory: Path, *, which: str = "last") -> Meta:

@@ -74,8 +74,10 @@ def train_run(
 
     with Checkpoints(experiment.workdir / name) as checkpoints:
         warn = experiment.reporter.warn
-        saved = checkpoints.restore(mesh, jax.eval_shape(init, init_key), warn=warn)
-        meta = saved[1] if saved else _new_meta(experiment, name, network)
+        meta = _new_meta(experiment, name, network)
+        like = jax.eval_shape(init, init_key)
+        saved = checkpoints.restore(mesh, like, meta, warn=warn)
+        meta = saved[1] if saved else meta
         if meta.step >= experiment.num_steps:
             experiment.reporter.say(f"{name}: trained already, {meta.step} steps")
             return False

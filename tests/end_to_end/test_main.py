@@ -1,0 +1,151 @@
+"""main.py as a user starts it: messages, exit codes, and kills survived."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from clonalnet_jax import partition
+from clonalnet_jax.checkpoints import restore_variables
+
+ROOT = Path(__file__).parent.parent.parent
+FEW_STEPS = [
+    "--config.methods=('clone',)",
+    "--config.steps=60",
+    "--config.checkpoint_every_epochs=2.0",
+    "--config.log_every_steps=5",
+    "--config.baseline.min_top1=0.0",
+]
+
+
+@pytest.fixture
+def start(tfds_dir):
+    """Starts main.py with the digits, its output piped."""
+
+    def start(*arguments, config="configs/digits.py", **kwargs):
+        command = [sys.executable, "main.py", f"--config={config}", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **kwargs,
+        )
+
+    return start
+
+
+def finish(process, code=0):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.sede=1"], "unknown config key 'sede': did you mean 'seed'?"),
+        (["--config.seed=one"], "--config.seed=one"),
+        (["--wrokdir=x"], "Did you mean: workdir"),
+        (["--mode=trian"], "train|evaluate"),
+        (["stray"], "Unexpected argument 'stray'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_message(start, arguments, message):
+    output = finish(start(*arguments), code=2)
+    assert output.startswith("ERROR: ")
+    assert message in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("def get_config(:", "line 1: invalid syntax"),
+        ("def get_config():\n  return 1 / 0", "division by zero"),
+        (
+            "from configs import default\ndef get_config():\n"
+            "  c = default.get_config()\n  c.epoch = 3\n  return c",
+            "did you mean 'epochs'",
+        ),
+    ],
+)
+def test_a_broken_config_file_is_one_message(start, tmp_path, text, message):
+    path = tmp_path / "config.py"
+    if text is not None:
+        path.write_text(text)
+    output = finish(start(config=path), code=2)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_a_workdir_that_cannot_be_written_is_one_message(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = finish(start(f"--workdir={tmp_path / 'file' / 'run'}"), code=2)
+    assert "Not a directory" in output
+    assert "Traceback" not in output
+
+
+def test_a_write_that_fails_stops_with_what_was_saved_intact(start, tmp_path):
+    """A limit on the file size stands in for a full disk: it needs no privilege."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    workdir = tmp_path / "run"
+    arguments = [f"--workdir={workdir}", *FEW_STEPS]
+    output = finish(start(*arguments, preexec_fn=limit), code=2)
+    assert "cannot write checkpoints" in output
+    assert str(workdir / "baseline") in output
+    assert "Traceback" not in output
+    finish(start(*arguments))
+    assert json.loads((workdir / "results.json").read_text())["clone"]["top1"] > 60
+
+
+def variables(directory):
+    return restore_variables(directory, partition.make_mesh(jax.devices()[:1]))[0]
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(start, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(f"--workdir={whole}", *FEW_STEPS))
+    rng = random.Random(0)
+    # Wait for progress each time, so that the kills fall in different phases.
+    for number in (1, 2, 3):
+        process = start(f"--workdir={killed}", *FEW_STEPS)
+        deadline = time.monotonic() + 120
+        while len(list(killed.glob("*/*/digests.json"))) < number:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(f"--workdir={killed}", *FEW_STEPS))
+    for run in ("baseline", "clone"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            variables(killed / run),
+            variables(whole / run),
+        )
+    results = [json.loads((w / "results.json").read_text()) for w in (whole, killed)]
+    assert results[0]["clone"]["nll"] == results[1]["clone"]["nll"]
+    seen = [
+        (record["run"], record["split"], record["step"])
+        for record in map(
+            json.loads, (killed / "metrics.jsonl").read_text().splitlines()
+        )
+    ]
+    assert len(seen) == len(set(seen))

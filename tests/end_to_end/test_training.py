@@ -1,0 +1,245 @@
+"""The real program on the real digits, a few steps at a time."""
+
+import copy
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from clonalnet_jax import partition, training
+from clonalnet_jax.checkpoints import restore_variables
+from clonalnet_jax.errors import UserError
+
+
+def weights(directory):
+    return restore_variables(directory, partition.make_mesh())[0]
+
+
+def records(workdir):
+    return [json.loads(s) for s in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def with_(config, **overrides):
+    other = copy.deepcopy(config)
+    other.update_from_flattened_dict(
+        {key.replace("__", "."): value for key, value in overrides.items()}
+    )
+    return other
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tfds_dir):
+    """A finished workdir with every method, and its config."""
+    from configs import digits
+
+    config = copy.deepcopy(digits.get_config())
+    config.data.path = tfds_dir
+    config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
+    config.steps = 40
+    config.log_every_steps = 10
+    config.checkpoint_every_epochs = 4.0
+    workdir = tmp_path_factory.mktemp("trained")
+    training.train(config, workdir)
+    return config, workdir
+
+
+def test_results_hold_every_figure_of_every_run(trained):
+    config, workdir = trained
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results) == ["baseline", *config.methods]
+    for row in results.values():
+        assert 60 < row["top1"] <= row["top5"] <= 100
+        assert row["nll"] > 0
+        assert 0 <= row["ece"] <= 100
+        assert row["num_parameters"] == 77_754
+        assert row["train_seconds"] > 0
+        assert row["images_per_second"] > 0
+
+
+def test_the_curve_names_every_term_of_the_loss(trained):
+    _, workdir = trained
+    found = [r for r in records(workdir) if r["run"] == "clone"]
+    rows = [r for r in found if r["split"] == "train"]
+    assert [r["step"] for r in rows] == [10, 20, 25, 30, 40]
+    for row in rows:
+        terms = row["classification"] + row["attention"] + row["negentropy"]
+        assert row["loss"] == pytest.approx(terms, rel=1e-4, abs=1e-4)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert [r["step"] for r in found if r["split"] == "test"] == [25, 40]
+
+
+def test_tensorboard_shows_the_same_curve(trained):
+    from tensorboardX.proto.event_pb2 import Event
+
+    _, workdir = trained
+    (path,) = (workdir / "tensorboard" / "clone").iterdir()
+    content, events, offset = path.read_bytes(), [], 0
+    while offset < len(content):
+        size = int.from_bytes(content[offset : offset + 8], "little")
+        events.append(Event.FromString(content[offset + 12 : offset + 12 + size]))
+        offset += size + 16
+    shown = {
+        event.step: value.simple_value
+        for event in events
+        for value in event.summary.value
+        if value.tag == "train/loss"
+    }
+    logged = {
+        r["step"]: r["loss"]
+        for r in records(workdir)
+        if r["run"] == "clone" and r["split"] == "train"
+    }
+    assert shown == pytest.approx(logged, rel=1e-5)
+
+
+def test_a_second_start_reports_and_trains_nothing(trained, capsys):
+    config, workdir = trained
+    before = (workdir / "metrics.jsonl").read_text()
+    results = training.train(config, workdir)
+    assert results == json.loads((workdir / "results.json").read_text())
+    assert (workdir / "metrics.jsonl").read_text() == before
+    assert capsys.readouterr().out.count("trained already") == 5
+
+
+def test_evaluate_measures_the_same_from_the_checkpoints(trained):
+    config, workdir = trained
+    results = json.loads((workdir / "results.json").read_text())
+    assert training.evaluate(config, workdir) == results
+
+
+def test_evaluate_needs_something_trained(trained, tmp_path):
+    with pytest.raises(UserError, match="nothing trained"):
+        training.evaluate(trained[0], tmp_path / "empty")
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, tmp_path):
+    config, workdir = trained
+    for seed, same in ((0, True), (1, False)):
+        other = with_(config, methods=(), seed=seed)
+        training.train(other, tmp_path / str(seed))
+        equal = jax.tree.map(
+            lambda x, y: bool((x == y).all()),
+            weights(tmp_path / str(seed) / "baseline")["params"],
+            weights(workdir / "baseline")["params"],
+        )
+        assert all(jax.tree.leaves(equal)) is same
+
+
+def test_a_lost_last_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_path):
+    config, workdir = trained
+    copied = tmp_path / "copy"
+    shutil.copytree(workdir, copied)
+    shutil.rmtree(copied / "clone" / "40")
+    results = training.train(config, copied)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        weights(copied / "clone"),
+        weights(workdir / "clone"),
+    )
+    assert results["clone"]["top1"] == pytest.approx(
+        json.loads((workdir / "results.json").read_text())["clone"]["top1"]
+    )
+    key = ("run", "split", "step")
+    seen = [tuple(r[k] for k in key) for r in records(copied)]
+    assert sorted(seen) == sorted(tuple(r[k] for k in key) for r in records(workdir))
+
+
+def test_a_given_baseline_is_evaluated_and_left_bit_identical(trained, tmp_path):
+    config, workdir = trained
+    before = weights(workdir / "baseline")
+    other = with_(
+        config,
+        baseline__checkpoint=str(workdir / "baseline"),
+        methods=("clone",),
+        steps=10,
+    )
+    results = training.train(other, tmp_path / "w")
+    expected = json.loads((workdir / "results.json").read_text())["baseline"]
+    assert results["baseline"] == expected
+    jax.tree.map(np.testing.assert_array_equal, weights(workdir / "baseline"), before)
+
+
+def test_a_smaller_clone_learns_from_a_larger_baseline(trained, tmp_path):
+    config, workdir = trained
+    other = with_(
+        config,
+        baseline__checkpoint=str(workdir / "baseline"),
+        methods=("clone",),
+        clone__options={"width": 8},
+    )
+    rows = training.train(other, tmp_path / "w")
+    assert rows["clone"]["num_parameters"] < rows["baseline"]["num_parameters"] / 3
+    assert rows["clone"]["top1"] > 50
+
+
+def test_the_best_checkpoint_is_picked_on_held_out_training_images(trained, tmp_path):
+    config, _ = trained
+    other = with_(config, methods=(), select="best", data__holdout=60)
+    training.train(other, tmp_path / "w")
+    splits = {r["split"] for r in records(tmp_path / "w")}
+    assert splits == {"train", "holdout"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"baseline__model": "resnet14"}, "got:      a resnet8\n.*a resnet14"),
+        ({"baseline__options": {"width": 8}}, "a resnet8 with options"),
+        ({"baseline__min_top1": 100.0}, "too poor to learn from"),
+        ({"baseline__checkpoint": "/nowhere"}, "no such directory"),
+    ],
+)
+def test_an_unfit_baseline_stops_before_training(trained, tmp_path, overrides, message):
+    config, workdir = trained
+    given = {"baseline__checkpoint": str(workdir / "baseline")} | overrides
+    with pytest.raises(UserError, match=message):
+        training.train(with_(config, **given), tmp_path / "w")
+    assert not (tmp_path / "w" / "clone").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (list("123456789"), "10 classes\n.*9 classes"),
+        (list("1023456789"), "class 0 is '0'\n.*class 0 to be '1'"),
+    ],
+)
+def test_a_baseline_of_other_classes_is_refused(
+    trained, tmp_path, monkeypatch, names, message
+):
+    config, workdir = trained
+    real = training.open_experiment
+
+    def renamed(*args):
+        import dataclasses
+
+        experiment = real(*args)
+        dataset = dataclasses.replace(experiment.dataset, class_names=tuple(names))
+        return experiment._replace(dataset=dataset)
+
+    monkeypatch.setattr(training, "open_experiment", renamed)
+    given = with_(config, baseline__checkpoint=str(workdir / "baseline"))
+    with pytest.raises(UserError, match=message):
+        training.train(given, tmp_path / "w")
+
+
+def test_a_baseline_that_knows_nothing_is_refused(digits_config, tmp_path):
+    digits_config.steps = 1
+    digits_config.baseline.min_top1 = None
+    with pytest.raises(UserError, match="too poor"):
+        training.train(digits_config, tmp_path)
+    assert not (tmp_path / "clone").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(trained, tmp_path):
+    config, workdir = trained
+    copied = tmp_path / "copy"
+    shutil.copytree(workdir, copied)
+    shutil.rmtree(copied / "clone" / "40")
+    broken = with_(config, optimizer__learning_rate=1e30)
+    with pytest.raises(UserError, match=r"step 2.*learning rate"):
+        training.train(broken, copied, force_config=True)
+    assert [p.name for p in (copied / "clone").iterdir()] == ["25"]
+    weights(copied / "clone")
