@@ -4,13 +4,14 @@
         --config.data.path=DIRECTORY --workdir=runs/cifar10_small
 
 A seed resumes where it stopped. Every run of a seed shares its baseline, data order
-and initialisation, so differences to plain retraining are paired by seed.
+and initialisation, so differences are paired by seed.
 """
 
 import copy
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
@@ -36,19 +37,26 @@ def main(argv: list[str]) -> None:
         config.seed = seed
         results.append(training.train(config, Path(_WORKDIR.value) / f"seed{seed}"))
     table = Table(title=f"mean ± standard error over {len(results)} seeds")
-    for column in ("run", "top-1 %", "top-1 - retraining", "nll", "ece %"):
-        table.add_column(column, justify="left" if column == "run" else "right")
+    table.add_column("run", no_wrap=True)
+    for column in ("top-1 %", "- retraining", "- distillation", "nll", "ece %"):
+        table.add_column(column, justify="right", no_wrap=True)
     for run in results[0]:
-        gain = [r[run]["top1"] - r["cross_entropy"]["top1"] for r in results]
-        columns = [[r[run][metric] for r in results] for metric in ("nll", "ece")]
         table.add_row(
             run,
             _mean([r[run]["top1"] for r in results], 2),
-            _mean(gain, 2),
-            _mean(columns[0], 4),
-            _mean(columns[1], 2),
+            _gain(results, run, "cross_entropy"),
+            _gain(results, run, "distillation"),
+            _mean([r[run]["nll"] for r in results], 3),
+            _mean([r[run]["ece"] for r in results], 1),
         )
-    Console().print(table)
+    Console(width=100).print(table)
+
+
+def _gain(results: list[dict[str, Any]], run: str, rival: str) -> str:
+    """The paired difference in top-1, over seeds."""
+    if rival not in results[0] or run == rival:
+        return "-"
+    return _mean([r[run]["top1"] - r[rival]["top1"] for r in results], 2)
 
 
 def _mean(values: list[float], digits: int) -> str:

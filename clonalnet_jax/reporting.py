@@ -16,7 +16,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -63,21 +62,19 @@ class Reporter:
           num_steps: of the whole run.
           step: done so far; a killed run may have logged more than it saved.
         """
-        self._run = run
+        self._run, self._note = run, ""
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),  # all columns fit in 80 characters
             MofNCompleteColumn(),
-            TextColumn("[dim]elapsed"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task(
-            run, total=num_steps, completed=step, note=""
+            run, total=num_steps, completed=step, note="compiling"
         )
         self._progress.start()
         if self._primary:
@@ -96,7 +93,7 @@ class Reporter:
     def advance(self, step: int) -> None:
         """Moves the bar to a step."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=step)
+            self._progress.update(self._task, completed=step, note=self._note)
 
     def log(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Records metrics of the open run.
@@ -138,7 +135,7 @@ class Reporter:
         assert self._progress is not None, "start_run comes first"
         if split == "train":
             self._note = (
-                f"loss {metrics['loss']:.3f}  top-1 {metrics['top1']:.1f} %  "
+                f"top-1 {metrics['top1']:.1f} %  "
                 f"{metrics['images_per_second']:,.0f} images/s"
             )
             self._progress.update(self._task, note=self._note)
@@ -146,7 +143,7 @@ class Reporter:
             task = self._progress.tasks[self._task]
             left = datetime.timedelta(seconds=round(task.time_remaining or 0))
             self.say(
-                f"  {self._run} {step}/{task.total:.0f}  {self._note}  left {left}  "
+                f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}  "
                 f"{split} top-1 {metrics['top1']:.1f} %"
             )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from clonalnet_jax.baseline import Network, check_better_than_chance, given_baseline
@@ -39,6 +40,7 @@ def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> R
     """
     experiment = open_experiment(config, workdir)
     open_workdir(workdir, config, force_config=force_config)
+    experiment.reporter.say(_describe(experiment))
     baseline = _obtain_baseline(experiment, anew=force_config)
     for name in config.methods:
         method = make_method(name, config)
@@ -139,6 +141,16 @@ def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
     experiment.reporter.say(
         f"{name}: top-1 {row['top1']:.2f} %, nll {row['nll']:.4f} on the "
         f"{experiment.config.data.test_split} split"
+    )
+
+
+def _describe(experiment: Experiment) -> str:
+    config, dataset = experiment.config, experiment.dataset
+    return (
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of "
+        f"{dataset.num_classes} classes; {experiment.num_steps:,} steps of "
+        f"{config.batch_size} images a run on {jax.device_count()} "
+        f"{jax.devices()[0].device_kind} device(s)"
     )
 
 
