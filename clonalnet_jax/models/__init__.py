@@ -1,7 +1,14 @@
 """Flax Linen networks, nothing but architecture.
 
 A module takes images `[batch, height, width, channels]` and `train`, and returns
-logits `[batch, num_classes]`; its variables are `params` and `batch_stats`.
+logits `[batch, num_classes]` in `dtype`; losses and metrics promote them to float32.
+Its variables are `params` and, where it has batch norm, `batch_stats`, both float32.
+A path such as `layer1_0.conv1` is the reference's `layer1.0.conv1`, so that names of
+weights are converted by rule.
+
+The features of the last stage, and gradients with respect to them, are reached by
+`logits_and_features` and `feature_gradient` for every network; see `features.py`.
+`python -m clonalnet_jax.models` lists the networks with their sizes.
 """
 
 import dataclasses
@@ -14,24 +21,82 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from clonalnet_jax.errors import unknown_name
-from clonalnet_jax.models.resnet_cifar import ResNetCifar
+from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.models.convnext import ConvNeXt
+from clonalnet_jax.models.features import feature_gradient, logits_and_features
+from clonalnet_jax.models.mobilenet import MobileNetV2
+from clonalnet_jax.models.resnet import ResNet
+from clonalnet_jax.models.shufflenet import ShuffleNet
+from clonalnet_jax.models.vgg import Vgg
+from clonalnet_jax.models.vit import VisionTransformer
+from clonalnet_jax.models.wide_resnet import WideResNet
 
-_MODELS = {
+__all__ = [
+    "count_parameters",
+    "create_model",
+    "feature_gradient",
+    "logits_and_features",
+    "model_names",
+    "native_size",
+]
+
+_bottlenecks = partial(ResNet, bottleneck=True)
+_small_resnet = partial(ResNet, small_stem=True)
+
+# torchvision's definitions; for ConvNeXt and ViT timm's.
+_IMAGENET = {
+    "resnet18": partial(ResNet, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, (3, 4, 6, 3)),
+    "resnet50": partial(_bottlenecks, (3, 4, 6, 3)),
+    "resnet101": partial(_bottlenecks, (3, 4, 23, 3)),
+    "resnet152": partial(_bottlenecks, (3, 8, 36, 3)),
+    "resnext50_32x4d": partial(_bottlenecks, (3, 4, 6, 3), groups=32, group_width=4),
+    "resnext101_32x8d": partial(_bottlenecks, (3, 4, 23, 3), groups=32, group_width=8),
+    "wide_resnet50_2": partial(_bottlenecks, (3, 4, 6, 3), group_width=128),
+    "wide_resnet101_2": partial(_bottlenecks, (3, 4, 23, 3), group_width=128),
+    "mobilenet_v2": partial(MobileNetV2),
+    "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3)),
+    "convnext_small": partial(ConvNeXt, (3, 3, 27, 3)),
+    "vit_small_patch16_224": partial(VisionTransformer, width=384, num_heads=6),
+    "vit_base_patch16_224": partial(VisionTransformer, width=768, num_heads=12),
+}
+
+# RepDistiller's definitions (Tian et al. 2020). Of resnet18 the literature has several
+# with as many parameters; this one has torchvision's names behind a 3x3 stem.
+_SMALL_IMAGES = {
     **{
-        f"resnet{depth}": partial(ResNetCifar, depth=depth)
+        f"resnet{depth}": partial(_small_resnet, ((depth - 2) // 6,) * 3, width=16)
         for depth in (8, 14, 20, 32, 44, 56, 110)
     },
     **{
-        f"resnet{depth}x4": partial(ResNetCifar, depth=depth, stem_width=32, width=64)
+        f"resnet{depth}x4": partial(
+            _small_resnet, ((depth - 2) // 6,) * 3, width=64, stem_width=32
+        )
         for depth in (8, 32)
     },
+    "resnet18_small": partial(_small_resnet, (2, 2, 2, 2)),
+    **{
+        f"wrn_{depth}_{widening}": partial(WideResNet, depth, widening)
+        for depth, widening in ((16, 1), (16, 2), (40, 1), (40, 2), (28, 10))
+    },
+    "vgg8": partial(Vgg, (1, 1, 1, 1, 1)),
+    "vgg13": partial(Vgg, (2, 2, 2, 2, 2)),
+    "mobilenet_v2_half": partial(MobileNetV2, half=True),
+    "shufflenet_v1": partial(ShuffleNet, 1),
+    "shufflenet_v2": partial(ShuffleNet, 2),
 }
+
+_MODELS = {**_IMAGENET, **_SMALL_IMAGES}
 
 
 def model_names() -> list[str]:
     """Every name that `create_model` knows, in the order of the documentation."""
     return list(_MODELS)
+
+
+def native_size(name: str) -> int:
+    """Side in pixels of the images that a network was designed for."""
+    return 224 if name in _IMAGENET else 32
 
 
 def create_model(
@@ -42,8 +107,10 @@ def create_model(
     Args:
       name: one of `model_names()`.
       num_classes: size of the logits.
-      dtype: of the computation; parameters and batch statistics stay float32.
-      **options: the module's own fields, such as `width` and `stem_stride`.
+      dtype: of the computation and of the logits; parameters and batch statistics
+        stay float32.
+      **options: those of the module's fields that its `options` names, such as
+        `width`, `small_stem` and `image_size`.
 
     Returns:
       An unbound Flax module.
@@ -54,13 +121,17 @@ def create_model(
     if name not in _MODELS:
         raise unknown_name("unknown model", name, _MODELS)
     constructor = _MODELS[name]
-    known = _option_names(constructor.func)
+    module: Any = constructor.func
     for option in options:
-        if option not in known:
-            raise unknown_name(f"unknown option of model {name}", option, known)
-    model = constructor(num_classes=num_classes, dtype=dtype, **options)
-    model.check()
-    return model
+        if option not in module.options:
+            raise unknown_name(
+                f"unknown option of model {name}", option, module.options
+            )
+    values = {"num_classes": num_classes, **options}
+    fields = {field.name: field.type for field in dataclasses.fields(module)}
+    for field, value in values.items():
+        _check_value(name, field, value, fields[field])
+    return constructor(dtype=dtype, **values)
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
@@ -68,6 +139,18 @@ def count_parameters(params: Mapping[str, Any]) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _option_names(module: Any) -> list[str]:
-    hidden = {"parent", "name", "num_classes", "dtype", "depth"}
-    return sorted({field.name for field in dataclasses.fields(module)} - hidden)
+def _check_value(name: str, field: str, value: object, kind: Any) -> None:
+    """Refuses what is not of the field's type, which is a bool or a count."""
+    if kind is bool:
+        valid, expected = isinstance(value, bool), "True or False"
+    else:
+        count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        optional = kind is not int
+        valid, expected = count or (optional and value is None), "a positive integer"
+    if not valid:
+        raise UserError(
+            f"{name}: {field}",
+            got=repr(value),
+            expected=expected,
+            remedy=f"set the model's option {field}",
+        )

@@ -1,0 +1,158 @@
+"""What the networks are built from, in PyTorch's conventions.
+
+Convolutions pad by half their kernel, kernels start as the reference definitions'
+do, and batch norm keeps the running statistics that PyTorch keeps. Dropout and
+stochastic depth are left out: every network is a function of its variables alone.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from clonalnet_jax.errors import UserError
+
+ModuleFactory = Callable[..., nn.Module]
+
+# He et al. 2015 for convolutions, as torchvision's `kaiming_normal_(mode="fan_out")`.
+kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# What `torch.nn.Linear` and `torch.nn.Conv2d` do unasked: U(+-1 / sqrt(fan_in)).
+torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# What timm starts ConvNeXt and vision transformers from.
+narrow_normal = nn.initializers.truncated_normal(0.02)
+
+
+def conv(
+    features: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    bias: bool = False,
+    init: nn.initializers.Initializer = kaiming_normal,
+    dtype: DTypeLike,
+    name: str,
+) -> nn.Conv:
+    """A square convolution; an odd kernel is centred, an even one takes no padding."""
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        padding=kernel // 2 if kernel % 2 else 0,
+        feature_group_count=groups,
+        use_bias=bias,
+        kernel_init=init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+class BatchNorm(nn.Module):
+    """Batch norm with PyTorch's running statistics (Ioffe and Szegedy 2015).
+
+    The batch is normalised by its biased variance; the running variance collects the
+    unbiased one. Statistics are those of the global batch under `jax.jit`, however it
+    is sharded, and float32 whatever `dtype` is.
+
+    Attributes:
+      train: normalise by the batch and update `batch_stats`, else by `batch_stats`.
+      momentum: weight of the new batch, as PyTorch counts it (Flax: 1 - momentum).
+      epsilon: added to the variance.
+      scale_init: 0 makes a residual branch start as nothing.
+      dtype: of the result.
+    """
+
+    train: bool
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Normalises each channel; the shape stays."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        x = x.astype(jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if self.train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes)
+            # Two passes: E[x^2] - E[x]^2 cancels, and goes negative, far from 0.
+            var = jnp.mean(jnp.square(x - mean), axes)
+            if not self.is_initializing():
+                count = x.size // x.shape[-1]
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value += self.momentum * (mean - running_mean.value)
+                running_var.value += self.momentum * (unbiased - running_var.value)
+        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        return ((x - mean) * gain + bias).astype(self.dtype)
+
+
+def layer_norm(*, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+    """Layer norm over the channels with epsilon 1e-6, as timm's networks use it."""
+    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with an exact GELU between.
+
+    Attributes:
+      hidden: width between the layers; the result is as wide as the input.
+      dtype: of the computation.
+    """
+
+    hidden: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+        """Maps the last axis; the shape stays."""
+        y = dense(self.hidden, init=narrow_normal, dtype=self.dtype, name="fc1")(x)
+        y = nn.gelu(y, approximate=False)
+        return dense(x.shape[-1], init=narrow_normal, dtype=self.dtype, name="fc2")(y)
+
+
+def dense(
+    features: int,
+    *,
+    init: nn.initializers.Initializer = torch_default,
+    dtype: DTypeLike,
+    name: str,
+) -> nn.Dense:
+    """A linear map of the last axis, its bias 0 at first."""
+    return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
+
+
+def global_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    """The mean over height and width."""
+    return jnp.mean(x, axis=(1, 2))
+
+
+def shuffle_channels(x: Float[Array, "b h w c"], groups: int) -> Array:
+    """Deals the channels of each group out to all groups (Zhang et al. 2018)."""
+    *lead, channels = x.shape
+    x = x.reshape(*lead, groups, channels // groups)
+    return jnp.swapaxes(x, -1, -2).reshape(*lead, channels)
+
+
+def check_image_size(family: str, images: Float[Array, "b h w c"], least: int) -> None:
+    """Refuses images of which the network's strides would leave nothing.
+
+    Raises:
+      UserError: the height or width is below `least`.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < least:
+        raise UserError(
+            f"{family}: the images are too small",
+            got=f"{height}x{width} pixels",
+            expected=f"at least {least}x{least}",
+            remedy="resize the images or choose a network for small images",
+        )

@@ -1,0 +1,154 @@
+"""Residual networks, for ImageNet and for small images.
+
+Names and definitions are torchvision's (`conv1`, `layer1.0.bn1`, `downsample.0`,
+`fc`), which RepDistiller's CIFAR networks share.
+"""
+
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from clonalnet_jax.models.features import tap
+from clonalnet_jax.models.layers import (
+    BatchNorm,
+    ModuleFactory,
+    conv,
+    dense,
+    global_mean,
+)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 5 left)."""
+
+    width: int
+    stride: int
+    conv: ModuleFactory
+    norm: ModuleFactory
+    last_norm: ModuleFactory
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Maps `[b, h, w, c]` to `[b, h / stride, w / stride, width]`."""
+        y = self.conv(self.width, 3, self.stride, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.width, 3, name="conv2")(y)
+        y = self.last_norm(name="bn2")(y)
+        return nn.relu(_shortcut(self, x, self.width) + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (He et al. 2016, fig. 5 right).
+
+    The 3x3 convolution has the stride, as in torchvision and "ResNet v1.5", and may
+    be grouped (Xie et al. 2017) or wide (Zagoruyko and Komodakis 2016).
+    """
+
+    width: int
+    stride: int
+    conv: ModuleFactory
+    norm: ModuleFactory
+    last_norm: ModuleFactory
+    groups: int
+    group_width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Maps `[b, h, w, c]` to `[b, h / stride, w / stride, 4 width]`."""
+        inner = self.width * self.group_width // 64 * self.groups
+        y = self.conv(inner, 1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(inner, 3, self.stride, groups=self.groups, name="conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y))
+        y = self.conv(4 * self.width, 1, name="conv3")(y)
+        y = self.last_norm(name="bn3")(y)
+        return nn.relu(_shortcut(self, x, 4 * self.width) + y)
+
+
+def _shortcut(block: BasicBlock | Bottleneck, x: Array, width: int) -> Array:
+    if block.stride == 1 and x.shape[-1] == width:
+        return x
+    x = block.conv(width, 1, block.stride, name="downsample_0")(x)
+    return block.norm(name="downsample_1")(x)
+
+
+class ResNet(nn.Module):
+    """ResNet, ResNeXt and wide ResNet; stage n is 2^n times as wide as the first.
+
+    Attributes:
+      stage_sizes: number of blocks in each stage.
+      num_classes: size of the logits.
+      bottleneck: `Bottleneck` blocks instead of `BasicBlock`.
+      groups: of the bottlenecks' 3x3 convolutions.
+      group_width: channels of a group in the first stage, where `width` is 64.
+      width: of the first stage.
+      small_stem: for small images: a 3x3 convolution without the max pooling, instead
+        of a 7x7 convolution of stride 2 with it.
+      stem_width: of the first convolution; None for `width`.
+      stem_stride: of the first convolution; None for 1 where `small_stem`, else 2. A 2
+        quarters the work, for large images or small machines.
+      zero_init_residual: each residual branch starts as 0 (Goyal et al. 2017).
+      dtype: of the computation.
+    """
+
+    options: ClassVar = (
+        "width",
+        "small_stem",
+        "stem_width",
+        "stem_stride",
+        "zero_init_residual",
+    )
+
+    stage_sizes: tuple[int, ...]
+    num_classes: int
+    bottleneck: bool = False
+    groups: int = 1
+    group_width: int = 64
+    width: int = 64
+    small_stem: bool = False
+    stem_width: int | None = None
+    stem_stride: int | None = None
+    zero_init_residual: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b classes"]:
+        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        make_conv = partial(conv, dtype=self.dtype)
+        norm = partial(BatchNorm, train=train, dtype=self.dtype)
+        x = self._stem(images, make_conv, norm)
+        gain = (
+            nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+        )
+        block: ModuleFactory = BasicBlock
+        if self.bottleneck:
+            block = partial(
+                Bottleneck, groups=self.groups, group_width=self.group_width
+            )
+        for stage, size in enumerate(self.stage_sizes):
+            for index in range(size):
+                x = block(
+                    width=self.width * 2**stage,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    conv=make_conv,
+                    norm=norm,
+                    last_norm=partial(norm, scale_init=gain),
+                    name=f"layer{stage + 1}_{index}",
+                )(x)
+        x = global_mean(tap(self, x))
+        return dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+
+    def _stem(self, images: Array, conv: ModuleFactory, norm: ModuleFactory) -> Array:
+        kernel, stride = (3, 1) if self.small_stem else (7, 2)
+        width = self.stem_width or self.width
+        x = conv(width, kernel, self.stem_stride or stride, name="conv1")(images)
+        x = nn.relu(norm(name="bn1")(x))
+        if self.small_stem:
+            return x
+        return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))

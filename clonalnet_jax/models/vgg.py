@@ -1,0 +1,63 @@
+"""VGG for small images, as RepDistiller defines it: batch norm, one dense layer."""
+
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from clonalnet_jax.models.features import tap
+from clonalnet_jax.models.layers import (
+    BatchNorm,
+    check_image_size,
+    conv,
+    dense,
+    global_mean,
+)
+
+_WIDTHS = (64, 128, 256, 512, 512)
+
+
+class Vgg(nn.Module):
+    """Five blocks of 3x3 convolutions with max pooling between (Simonyan 2015).
+
+    As in the reference, the pooling before the last block is done only for images of
+    64 pixels (Tiny-ImageNet).
+
+    Attributes:
+      block_sizes: convolutions in each of the five blocks.
+      num_classes: size of the logits.
+      dtype: of the computation.
+    """
+
+    options: ClassVar = ()
+
+    block_sizes: tuple[int, ...]
+    num_classes: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b classes"]:
+        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        check_image_size("vgg", images, least=8)
+        norm = partial(BatchNorm, train=train, dtype=self.dtype)
+        x, pools = images, 4 if images.shape[1] == 64 else 3
+        for block, (size, width) in enumerate(
+            zip(self.block_sizes, _WIDTHS, strict=True)
+        ):
+            for index in range(size):
+                # torch counts the ReLU, which has no weights, as a third layer.
+                name = f"block{block}_{3 * index}"
+                x = conv(width, 3, bias=True, dtype=self.dtype, name=name)(x)
+                x = nn.relu(norm(name=f"block{block}_{3 * index + 1}")(x))
+            if block < pools:
+                x = nn.max_pool(x, (2, 2), (2, 2))
+        x = global_mean(tap(self, x))
+        init = nn.initializers.normal(0.01)
+        return dense(self.num_classes, init=init, dtype=self.dtype, name="classifier")(
+            x
+        )

@@ -1,0 +1,155 @@
+"""Vision transformers (Dosovitskiy et al. 2021): timm's definition and names."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.features import tap
+from clonalnet_jax.models.layers import (
+    Mlp,
+    conv,
+    dense,
+    layer_norm,
+    narrow_normal,
+    torch_default,
+)
+
+
+class PatchEmbed(nn.Module):
+    """One token for each patch; pixels beyond the last whole patch are left out."""
+
+    width: int
+    patch: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n width"]:
+        """Images to patch tokens, row by row."""
+        x = conv(
+            self.width,
+            self.patch,
+            self.patch,
+            bias=True,
+            init=torch_default,
+            dtype=self.dtype,
+            name="proj",
+        )(images)
+        return x.reshape(x.shape[0], -1, self.width)
+
+
+class Attention(nn.Module):
+    """Self-attention; queries, keys and values come from one dense layer."""
+
+    num_heads: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        """The shape stays."""
+        batch, tokens, width = x.shape
+        layer = partial(dense, init=narrow_normal, dtype=self.dtype)
+        qkv = layer(3 * width, name="qkv")(x)
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query, key, value = (qkv[:, :, part] for part in range(3))
+        y = jax.nn.dot_product_attention(query, key, value)
+        return layer(width, name="proj")(y.reshape(x.shape))
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each behind a norm and beside a shortcut."""
+
+    num_heads: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n c"], watch: Callable[[Array], Array] | None = None
+    ) -> Float[Array, "b n c"]:
+        """The shape stays; `watch` sees, and may change, what attention is given."""
+        norm = partial(layer_norm, dtype=self.dtype)
+        y = norm(name="norm1")(x)
+        if watch is not None:
+            y = watch(y)
+        x = x + Attention(self.num_heads, self.dtype, name="attn")(y)
+        y = norm(name="norm2")(x)
+        return x + Mlp(4 * x.shape[-1], self.dtype, name="mlp")(y)
+
+
+class VisionTransformer(nn.Module):
+    """ViT with a class token, without dropout.
+
+    The features of `models.features` are the tokens after the last block's first
+    norm, the usual place for Grad-CAM: beyond it only the class token counts.
+
+    Attributes:
+      num_classes: size of the logits.
+      width: of the tokens.
+      num_heads: of each attention.
+      depth: number of blocks.
+      patch: side of a patch in pixels.
+      image_size: side of the images in pixels, which fixes the number of positions.
+      dtype: of the computation.
+    """
+
+    options: ClassVar = ("image_size",)
+
+    num_classes: int
+    width: int
+    num_heads: int
+    depth: int = 12
+    patch: int = 16
+    image_size: int = 224
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b classes"]:
+        """Images to logits; nothing here depends on `train`.
+
+        Raises:
+          UserError: the images are not `image_size` pixels high and wide.
+        """
+        self._check_size(images.shape[1:3])
+        x = PatchEmbed(self.width, self.patch, self.dtype, name="patch_embed")(images)
+        token = self.param(
+            "cls_token", nn.initializers.normal(1e-6), (1, 1, self.width)
+        )
+        positions = self.param(
+            "pos_embed", narrow_normal, (1, 1 + x.shape[1], self.width)
+        )
+        token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
+        x = jnp.concatenate([token.astype(self.dtype), x], axis=1)
+        x = x + positions.astype(self.dtype)
+        for index in range(self.depth):
+            watch = partial(tap, self) if index == self.depth - 1 else None
+            x = Block(self.num_heads, self.dtype, name=f"blocks_{index}")(x, watch)
+        x = layer_norm(dtype=self.dtype, name="norm")(x[:, 0])
+        return dense(
+            self.num_classes, init=narrow_normal, dtype=self.dtype, name="head"
+        )(x)
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        if self.image_size < self.patch:
+            raise UserError(
+                "vit: image_size",
+                got=str(self.image_size),
+                expected=f"at least one patch of {self.patch} pixels",
+                remedy="set a larger image_size",
+            )
+        if shape != (self.image_size, self.image_size):
+            raise UserError(
+                "vit: the images are of another size than the network",
+                got=f"{shape[0]}x{shape[1]} pixels",
+                expected=f"{self.image_size}x{self.image_size}",
+                remedy=f"resize them, or set the model's option image_size={shape[0]}"
+                if shape[0] == shape[1]
+                else "resize or crop them to squares",
+            )
