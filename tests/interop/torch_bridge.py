@@ -1,0 +1,108 @@
+"""PyTorch beside JAX: imports without warnings, weights across, inputs for both."""
+
+import re
+import warnings
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+def import_torch():
+    """Torch, torchvision and timm; skips the calling test module where one lacks.
+
+    Their imports warn about each other, which is not ours to mend. A torchvision
+    without its compiled operators, which no classifier uses, still has its models.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch = pytest.importorskip("torch", reason="needs the extra [interop]")
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                operators.define(
+                    f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor"
+                )
+        torchvision = pytest.importorskip("torchvision", reason="needs [interop]")
+        timm = pytest.importorskip("timm", reason="needs the extra [interop]")
+    torch.set_num_threads(2)
+    return torch, torchvision, timm
+
+
+def randomise(torch, module, seed=0):
+    """Weights that leave no term at 0 or 1, and running statistics that are not."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor, low, high):
+        tensor.data.uniform_(low, high, generator=generator)
+
+    for name, tensor in module.state_dict().items():
+        if name.endswith("running_var"):
+            uniform(tensor, 0.5, 1.5)
+        elif name.endswith("running_mean"):
+            uniform(tensor, -0.3, 0.3)
+        elif name.endswith("gamma") or (name.endswith("weight") and tensor.ndim == 1):
+            uniform(tensor, 0.7, 1.3)
+        elif tensor.ndim == 1:
+            uniform(tensor, -0.2, 0.2)
+        elif tensor.ndim > 1:
+            fan_in = tensor[0].numel() if "weight" in name else 25
+            tensor.data.normal_(0, fan_in**-0.5, generator=generator)
+    return module
+
+
+def torch_name(path):
+    """The reference's name of a variable, from its path in ours."""
+    *modules, leaf = path
+    modules = [re.sub(r"_(?=\d+(_\d+)*$)", ".", part) for part in modules]
+    modules = [re.sub(r"(?<=\.\d)_(?=\d)", ".", part) for part in modules]
+    leaves = {
+        "kernel": "weight",
+        "scale": "weight",
+        "mean": "running_mean",
+        "var": "running_var",
+    }
+    return ".".join([*modules, leaves.get(leaf, leaf)])
+
+
+def to_jax(tensor, leaf):
+    """A tensor as ours: OIHW to HWIO, [out, in] to [in, out]."""
+    array = tensor.detach().numpy()
+    if leaf == "kernel":
+        array = array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0))
+    return jnp.array(array)
+
+
+def variables_of(reference, model, images):
+    """A reference's weights as variables of our network; every tensor is used once."""
+    shapes = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), images
+    )
+    state = reference.state_dict()
+    variables = {}
+    for path in flax.traverse_util.flatten_dict(shapes):
+        variables[path] = to_jax(state.pop(torch_name(path[1:])), path[-1])
+    assert [name for name in state if not name.endswith("num_batches_tracked")] == []
+    variables = flax.traverse_util.unflatten_dict(variables)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    return variables
+
+
+def random_images(size, *, batch=2, channels=3):
+    """Images as NHWC float32."""
+    rng = np.random.default_rng(size)
+    return rng.standard_normal((batch, size, size, channels)).astype(np.float32)
+
+
+def nchw(torch, images):
+    """Images as PyTorch takes them."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def relative_difference(ours, theirs):
+    """The largest difference over the largest value."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape
+    return np.abs(ours - theirs).max() / np.abs(theirs).max()
