@@ -44,7 +44,7 @@ _bottlenecks = partial(ResNet, bottleneck=True)
 _small_resnet = partial(ResNet, small_stem=True)
 
 # torchvision's definitions; for ConvNeXt and ViT timm's.
-_IMAGENET = {
+_IMAGENET: dict[str, partial[Any]] = {
     "resnet18": partial(ResNet, (2, 2, 2, 2)),
     "resnet34": partial(ResNet, (3, 4, 6, 3)),
     "resnet50": partial(_bottlenecks, (3, 4, 6, 3)),
@@ -63,7 +63,7 @@ _IMAGENET = {
 
 # RepDistiller's definitions (Tian et al. 2020). Of resnet18 the literature has several
 # with as many parameters; this one has torchvision's names behind a 3x3 stem.
-_SMALL_IMAGES = {
+_SMALL_IMAGES: dict[str, partial[Any]] = {
     **{
         f"resnet{depth}": partial(_small_resnet, ((depth - 2) // 6,) * 3, width=16)
         for depth in (8, 14, 20, 32, 44, 56, 110)
@@ -86,7 +86,7 @@ _SMALL_IMAGES = {
     "shufflenet_v2": partial(ShuffleNet, 2),
 }
 
-_MODELS = {**_IMAGENET, **_SMALL_IMAGES}
+_MODELS: dict[str, partial[Any]] = {**_IMAGENET, **_SMALL_IMAGES}
 
 
 def model_names() -> list[str]:

@@ -40,7 +40,6 @@ def _count(jaxpr: Any) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             summed = math.prod(operands[0][axis] for axis in contracted)
             total += math.prod(equation.outvars[0].aval.shape) * summed
-        total += sum(
-            _count(inner) for inner in jax.core.jaxprs_in_params(equation.params)
-        )
+        inner = jax.tree.leaves(equation.params)
+        total += sum(_count(leaf) for leaf in inner if hasattr(leaf, "eqns"))
     return total

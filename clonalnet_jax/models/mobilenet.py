@@ -117,7 +117,7 @@ class MobileNetV2(nn.Module):
 
     def _blocks(self) -> list[tuple[str, int, int, int]]:
         """Name, expansion, width and stride of each block."""
-        blocks = []
+        blocks: list[tuple[str, int, int, int]] = []
         for stage, (expansion, width, repeats, stride) in enumerate(_STAGES):
             first = 1 if self.half and stage == 1 else stride
             for index in range(repeats):

@@ -90,10 +90,10 @@ def variables_of(reference, model, images):
     return variables
 
 
-def random_images(size, *, batch=2, channels=3):
+def random_images(size, *, batch=2, seed=0):
     """Images as NHWC float32."""
-    rng = np.random.default_rng(size)
-    return rng.standard_normal((batch, size, size, channels)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((batch, size, size, 3)).astype(np.float32)
 
 
 def nchw(torch, images):
