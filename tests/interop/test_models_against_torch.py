@@ -1,12 +1,17 @@
 """Our networks and the references in PyTorch: the same numbers, live."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch_bridge as bridge
 
 from clonalnet_jax import steps
 from clonalnet_jax.models import create_model, model_names, native_size
+from clonalnet_jax.optimizers import make_optimizer
+from clonalnet_jax.state import TrainState
+from configs import default
 
 torch, torchvision, timm = bridge.import_torch()
 import small_references  # noqa: E402 - it imports torch, so only behind the skip
@@ -101,11 +106,10 @@ def our_steps(model, variables, batches):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return {"loss": loss}
 
-    train_step = jax.jit(
-        steps.make_train_step(
-            model, optimizer, loss_fn, lambda batch, key: batch["image"]
-        )
-    )
+    def prepare(batch, key):
+        return batch["image"]
+
+    train_step = jax.jit(steps.make_train_step(model, optimizer, loss_fn, prepare))
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
