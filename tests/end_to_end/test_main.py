@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -31,8 +30,9 @@ FEW_STEPS = [
 def start(tfds_dir):
     """Starts main.py with the digits, its output piped."""
 
-    def start(*arguments, config="configs/digits.py", **kwargs):
+    def start(*arguments, config="configs/digits.py", before=()):
         command = [sys.executable, "main.py", f"--config={config}", *arguments]
+        command = [*before, *command]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -40,7 +40,6 @@ def start(tfds_dir):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            **kwargs,
         )
 
     return start
@@ -100,13 +99,10 @@ def test_a_workdir_that_cannot_be_written_is_one_message(start, tmp_path):
 
 def test_a_write_that_fails_stops_with_what_was_saved_intact(start, tmp_path):
     """A limit on the file size stands in for a full disk: it needs no privilege."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
+    limit = ["bash", "-c", 'ulimit -f 147 && exec "$@"', "limit"]  # units of KiB
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", *FEW_STEPS]
-    output = finish(start(*arguments, preexec_fn=limit), code=2)
+    output = finish(start(*arguments, before=limit), code=2)
     assert "cannot write checkpoints" in output
     assert str(workdir / "baseline") in output
     assert "Traceback" not in output
