@@ -15,6 +15,7 @@ import pytest
 
 from clonalnet_jax import partition
 from clonalnet_jax.checkpoints import restore_variables
+from clonalnet_jax.data import open_dataset
 
 ROOT = Path(__file__).parent.parent.parent
 FEW_STEPS = [
@@ -24,6 +25,9 @@ FEW_STEPS = [
     "--config.log_every_steps=5",
     "--config.baseline.min_top1=0.0",
 ]
+
+
+SMALL_DISK = ["bash", "-c", 'ulimit -f 147 && exec "$@"', "limit"]  # KiB a file
 
 
 @pytest.fixture
@@ -97,12 +101,18 @@ def test_a_workdir_that_cannot_be_written_is_one_message(start, tmp_path):
     assert "Traceback" not in output
 
 
-def test_a_write_that_fails_stops_with_what_was_saved_intact(start, tmp_path):
+def test_a_write_that_fails_stops_with_what_was_saved_intact(
+    start, tmp_path, digits_config
+):
     """A limit on the file size stands in for a full disk: it needs no privilege."""
-    limit = ["bash", "-c", 'ulimit -f 147 && exec "$@"', "limit"]  # units of KiB
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", *FEW_STEPS]
-    output = finish(start(*arguments, before=limit), code=2)
+    elsewhere = f"--config.data.path={tmp_path / 'tfds'}"
+    output = finish(start(*arguments, elsewhere, before=SMALL_DISK), code=2)
+    assert "cannot prepare data set 'digits'" in output
+    assert "Traceback" not in output
+    open_dataset(digits_config.data, seed=0)  # prepares where the runs will look
+    output = finish(start(*arguments, before=SMALL_DISK), code=2)
     assert "cannot write checkpoints" in output
     assert str(workdir / "baseline") in output
     assert "Traceback" not in output
