@@ -8,8 +8,6 @@ damaged checkpoint is known before anything is read from it.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,18 +18,13 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from clonalnet_jax import digests
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model
 from clonalnet_jax.partition import replicated
 from clonalnet_jax.state import TrainState
-from clonalnet_jax.workdir import write_atomically
 
 T = TypeVar("T")
-_DIGESTS = "digests.json"
-
-
-class DamagedCheckpoint(UserError):  # noqa: N818 (one name for the user and the code)
-    """The files of a checkpoint are not those that were saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +155,7 @@ class Checkpoints:
                 saved = _restore(self._manager, self.directory, step, None, {})["meta"]
                 _check_same_network(self.directory / str(step), Meta(**saved), meta)
                 items = _restore(self._manager, self.directory, step, mesh, target)
-            except DamagedCheckpoint as error:
+            except digests.DamagedCheckpoint as error:
                 aside = self._move_aside(step)
                 warn(f"{error}\nMoved to {aside}; going back one checkpoint.")
                 continue
@@ -179,13 +172,9 @@ class Checkpoints:
         return aside
 
     def _seal(self) -> None:
-        """Writes the digests of every saved step that has none yet."""
-        if jax.process_index() != 0:
-            return
-        for step in self._manager.all_steps():
-            folder = self.directory / str(step)
-            if not (folder / _DIGESTS).exists():
-                write_atomically(folder / _DIGESTS, json.dumps(_digests(folder)))
+        if jax.process_index() == 0:
+            for step in self._manager.all_steps():
+                digests.seal(self.directory / str(step))
 
     def _guard(self, action: Callable[[], T]) -> T:
         try:
@@ -286,13 +275,12 @@ def _pick(manager: ocp.CheckpointManager, directory: Path, which: str) -> int:
     if step is not None:
         return step
     inner = sorted(p.name for p in directory.iterdir() if p.is_dir())
+    near = directory.parent if directory.name.isdigit() else directory / "baseline"
     raise UserError(
         f"checkpoint directory {directory}",
         got=f"no checkpoint in it, but: {', '.join(inner[:8]) or 'nothing'}",
         expected="folders named by their step, as a run directory holds",
-        remedy=f"try {directory / 'baseline'}"
-        if "baseline" in inner
-        else "point to the directory of a finished run",
+        remedy=f"try {near}" if near.is_dir() else "point to a run's directory",
     )
 
 
@@ -313,7 +301,7 @@ def _restore(
         name: ocp.args.StandardRestore(jax.tree.map(abstract, tree))
         for name, tree in target.items()
     }
-    _verify(directory / str(step))
+    digests.verify(directory / str(step))
     try:
         return manager.restore(
             step,
@@ -326,43 +314,6 @@ def _restore(
             expected="a whole checkpoint of the network that the config describes",
             remedy="delete that folder to go back to the checkpoint before it",
         ) from error
-
-
-def _verify(folder: Path) -> None:
-    """Compares the files with their digests; a step killed before sealing has none."""
-    sealed = folder / _DIGESTS
-    if not sealed.exists():
-        return
-    try:
-        expected, found = json.loads(sealed.read_text()), _digests(folder)
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, f"{sealed.name}: {_first_line(error)}") from error
-    for name in expected:
-        if name not in found:
-            raise _damaged(folder, f"{name} is missing")
-        if found[name] != expected[name]:
-            raise _damaged(folder, f"{name} is not what was saved")
-
-
-def _damaged(folder: Path, what: str) -> DamagedCheckpoint:
-    return DamagedCheckpoint(
-        f"damaged checkpoint {folder}",
-        got=what,
-        expected="the files as they were saved",
-        remedy="copy it again from where it came, or delete that folder to use the "
-        "checkpoint before it",
-    )
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """BLAKE2 digest of every file below a folder, by its relative name."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _DIGESTS:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-            digests[path.relative_to(folder).as_posix()] = digest
-    return digests
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,11 +11,11 @@ import pytest
 from clonalnet_jax import partition, steps
 from clonalnet_jax.checkpoints import (
     Checkpoints,
-    DamagedCheckpoint,
     Meta,
     read_meta,
     restore_variables,
 )
+from clonalnet_jax.digests import DamagedCheckpoint
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model
 
@@ -149,7 +149,12 @@ def test_another_network_is_not_forced_in(tmp_path, mesh, other):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nowhere", "no such directory"), (".", "baseline")]
+    ("name", "message"),
+    [
+        ("nowhere", "no such directory"),
+        (".", "try .*baseline"),
+        ("baseline/10", "try .*baseline"),
+    ],
 )
 def test_a_wrong_directory_is_named_with_a_hint(tmp_path, mesh, name, message):
     save(tmp_path / "baseline", mesh, [50.0])

@@ -59,7 +59,7 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
         )
         tfds.disable_progress_bar()
         builder.download_and_prepare()
-    except OSError as error:
+    except Exception as error:  # ArrayRecord has errors of its own for a full disk
         raise UserError(
             f"cannot prepare data set {config.name!r}",
             got=f"{type(error).__name__}: {error}",

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from clonalnet_jax import partition
 from clonalnet_jax.checkpoints import restore_variables
+from clonalnet_jax.data import open_dataset
 
 ROOT = Path(__file__).parent.parent.parent
 FEW_STEPS = [
@@ -27,12 +27,16 @@ FEW_STEPS = [
 ]
 
 
+SMALL_DISK = ["bash", "-c", 'ulimit -f 147 && exec "$@"', "limit"]  # KiB a file
+
+
 @pytest.fixture
 def start(tfds_dir):
     """Starts main.py with the digits, its output piped."""
 
-    def start(*arguments, config="configs/digits.py", **kwargs):
+    def start(*arguments, config="configs/digits.py", before=()):
         command = [sys.executable, "main.py", f"--config={config}", *arguments]
+        command = [*before, *command]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -40,7 +44,6 @@ def start(tfds_dir):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            **kwargs,
         )
 
     return start
@@ -98,15 +101,18 @@ def test_a_workdir_that_cannot_be_written_is_one_message(start, tmp_path):
     assert "Traceback" not in output
 
 
-def test_a_write_that_fails_stops_with_what_was_saved_intact(start, tmp_path):
+def test_a_write_that_fails_stops_with_what_was_saved_intact(
+    start, tmp_path, digits_config
+):
     """A limit on the file size stands in for a full disk: it needs no privilege."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", *FEW_STEPS]
-    output = finish(start(*arguments, preexec_fn=limit), code=2)
+    elsewhere = f"--config.data.path={tmp_path / 'tfds'}"
+    output = finish(start(*arguments, elsewhere, before=SMALL_DISK), code=2)
+    assert "cannot prepare data set 'digits'" in output
+    assert "Traceback" not in output
+    open_dataset(digits_config.data, seed=0)  # prepares where the runs will look
+    output = finish(start(*arguments, before=SMALL_DISK), code=2)
     assert "cannot write checkpoints" in output
     assert str(workdir / "baseline") in output
     assert "Traceback" not in output
