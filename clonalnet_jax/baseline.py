@@ -1,49 +1,150 @@
 """The frozen network: where it comes from and whether it can be trusted."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import chex
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from clonalnet_jax.checkpoints import Meta, restore_variables
+from clonalnet_jax.checkpoints import Meta
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
+from clonalnet_jax.network import Network, load_network
+from clonalnet_jax.partition import replicate
+from clonalnet_jax.state import Variables
+from clonalnet_jax.steps import ForwardFn, predict
+from clonalnet_jax.weights import (
+    find_weights,
+    fold_batch_norm,
+    from_torch,
+    head_path,
+    read_state_dict,
+)
 
 
-class Network(NamedTuple):
-    """A trained network.
+class Teacher(NamedTuple):
+    """A frozen baseline as it runs beside a clone.
 
     Attributes:
-      model: the module.
-      variables: `params` and `batch_stats`, replicated.
-      meta: of its checkpoint.
+      forward: `(variables, images) -> logits`.
+      variables: as `forward` takes them, replicated.
     """
 
-    model: nn.Module
-    variables: dict[str, chex.ArrayTree]
-    meta: Meta
+    forward: ForwardFn
+    variables: Variables
 
 
-def given_baseline(experiment: Experiment) -> Network:
-    """Restores `config.baseline.checkpoint`.
+def freeze(experiment: Experiment, network: Network) -> Teacher:
+    """Prepares a baseline to be a teacher: folded and in its own dtype.
+
+    Args:
+      experiment: with `config.baseline.fold_batch_norm` and `.compute_dtype`.
+      network: the baseline.
+
+    Returns:
+      What a clone's training step runs.
+    """
+    config = experiment.config
+    dtype = config.baseline.compute_dtype or config.compute_dtype
+    model = network.model.clone(dtype=dtype)
+    if not config.baseline.fold_batch_norm:
+        return Teacher(partial(predict, model), network.variables)
+    forward, variables = fold_batch_norm(
+        model, network.variables, experiment.dataset.image_shape
+    )
+    return Teacher(forward, replicate(experiment.mesh, variables))
+
+
+def given_baseline(experiment: Experiment) -> Network | None:
+    """The baseline of `config.baseline.checkpoint` or `.weights`, if one is given.
 
     Args:
       experiment: whose data the baseline must have been trained for.
 
     Returns:
-      The baseline.
+      The baseline; None where it is to be trained, from scratch or under a new head.
 
     Raises:
-      UserError: the checkpoint is missing or damaged, of another architecture, or of
-        other classes or image shapes than the data set's.
+      UserError: the checkpoint or file is missing or damaged, of another architecture,
+        or of other classes or image shapes than the data set's.
     """
     config = experiment.config.baseline
+    if config.checkpoint is not None:
+        return _from_checkpoint(experiment)
+    if config.weights is None or config.replace_head:
+        return None
+    model = experiment.make_network(config)
+    variables = read_weights(config, model, experiment.dataset.image_shape)
+    return Network(
+        model,
+        replicate(experiment.mesh, variables),
+        experiment.new_meta("baseline", config),
+    )
+
+
+def starting_weights(experiment: Experiment) -> Variables | None:
+    """What the baseline's own training starts from: weights without their classifier.
+
+    Args:
+      experiment: with `config.baseline.weights` and `.replace_head`.
+
+    Returns:
+      Variables without the classifier's, which stays random; None for random ones.
+
+    Raises:
+      UserError: the weights cannot be read or are not of the baseline's network.
+    """
+    config = experiment.config.baseline
+    if config.weights is None or not config.replace_head:
+        return None
+    model = experiment.make_network(config)
+    shape = experiment.dataset.image_shape
+    return read_weights(config, model, shape, without=head_path(model, shape))
+
+
+def read_weights(
+    config: ConfigDict,
+    model: nn.Module,
+    image_shape: Sequence[int],
+    *,
+    without: tuple[str, ...] | None = None,
+) -> Variables:
+    """Variables of a network from the PyTorch file of `config.baseline.weights`.
+
+    Args:
+      config: `config.baseline`.
+      model: the network.
+      image_shape: `(height, width, channels)`.
+      without: see `weights.from_torch`.
+
+    Returns:
+      NumPy arrays, float32.
+
+    Raises:
+      UserError: the file cannot be read, or its tensors are not the network's.
+    """
+    path = find_weights(config.weights)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    state = read_state_dict(path)
+    source = str(path) if ":" not in config.weights else f"{config.weights} ({path})"
+    variables = from_torch(state, shapes, source=source, without=without)
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
+
+
+def _from_checkpoint(experiment: Experiment) -> Network:
+    config = experiment.config.baseline
     directory = Path(config.checkpoint).expanduser()
-    variables, meta = restore_variables(directory, experiment.mesh)
+    network = load_network(
+        directory, experiment.mesh, dtype=experiment.config.compute_dtype
+    )
+    meta = network.meta
     saved = {"model": meta.model, "options": meta.options}
     asked = {"model": config.model, "options": config.options.to_dict()}
     if saved != asked:
@@ -61,7 +162,7 @@ def given_baseline(experiment: Experiment) -> Network:
             expected=f"{experiment.dataset.image_shape}, as the data set's",
             remedy="give a baseline that was trained on such images",
         )
-    return Network(experiment.make_network(config), variables, meta)
+    return network
 
 
 def check_better_than_chance(experiment: Experiment, top1: float) -> None:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data, partition, steps
+from clonalnet_jax.checkpoints import Meta
 from clonalnet_jax.data import loader
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.evaluation import evaluate
@@ -50,6 +51,17 @@ class Experiment(NamedTuple):
             self.dataset.num_classes,
             dtype=self.config.compute_dtype,
             **network.options,
+        )
+
+    def new_meta(self, method: str, network: ConfigDict) -> Meta:
+        """What a checkpoint of `config.baseline` or `config.clone` says of itself."""
+        return Meta(
+            model=network.model,
+            options=network.options.to_dict(),
+            class_names=list(self.dataset.class_names),
+            image_shape=list(self.dataset.image_shape),
+            method=method,
+            num_steps=self.num_steps,
         )
 
     def make_prepare(self) -> steps.PrepareFn:
@@ -138,6 +150,18 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
             got="'best' with config.data.holdout = 0",
             expected="training images to pick by: never the data that is reported on",
             remedy="set --config.data.holdout, or --config.select=last",
+        )
+    baseline = config.baseline
+    if baseline.compute_dtype not in (None, *_DTYPES):
+        raise unknown_name(
+            "config.baseline.compute_dtype", baseline.compute_dtype, _DTYPES
+        )
+    if baseline.checkpoint is not None and baseline.weights is not None:
+        raise UserError(
+            "config.baseline",
+            got="both checkpoint and weights",
+            expected="one of them, or neither to train the baseline",
+            remedy="leave one of them out",
         )
     for method in config.methods:
         make_method(method, config)

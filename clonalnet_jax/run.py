@@ -8,16 +8,18 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import partition, steps
-from clonalnet_jax.baseline import Network
+from clonalnet_jax.baseline import Teacher
 from clonalnet_jax.checkpoints import Checkpoints, Meta
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
 from clonalnet_jax.methods import LossFn
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
-from clonalnet_jax.state import TrainState
+from clonalnet_jax.state import TrainState, Variables
 
 
 def train_run(
@@ -26,7 +28,8 @@ def train_run(
     *,
     network: ConfigDict,
     loss_fn: LossFn,
-    baseline: Network | None,
+    baseline: Teacher | None,
+    start: Variables | None = None,
 ) -> bool:
     """Trains one network to its last step, from its last checkpoint if it has one.
 
@@ -39,6 +42,7 @@ def train_run(
       network: `config.baseline` or `config.clone`.
       loss_fn: see `methods.LossFn`.
       baseline: whose logits the loss is given; None where it needs none.
+      start: variables to begin with instead of random ones; what they lack is random.
 
     Returns:
       Whether anything was left to train.
@@ -61,7 +65,7 @@ def train_run(
             optimizer,
             loss_fn,
             experiment.make_prepare(),
-            baseline=baseline.model if baseline else None,
+            baseline=baseline.forward if baseline else None,
         ),
     )
     stream = 0 if name == "baseline" else 1
@@ -74,7 +78,7 @@ def train_run(
 
     with Checkpoints(experiment.workdir / name) as checkpoints:
         warn = experiment.reporter.warn
-        meta = _new_meta(experiment, name, network)
+        meta = experiment.new_meta(name, network)
         like = jax.eval_shape(init, init_key)
         saved = checkpoints.restore(mesh, like, meta, warn=warn)
         meta = saved[1] if saved else meta
@@ -83,7 +87,7 @@ def train_run(
             return False
         _loop(
             experiment,
-            saved[0] if saved else partition.jit_init(mesh, init)(init_key),
+            saved[0] if saved else _first_state(mesh, init, init_key, start),
             lambda state, batch: train_step(state, variables, batch, augment_key),
             seed=2 * config.seed + stream,
             recorder=_Recorder(experiment, meta, schedule),
@@ -124,6 +128,22 @@ def _loop(
             recorder.restart_clock()
     finally:
         reporter.end_run()
+
+
+def _first_state(
+    mesh: Mesh,
+    init: Callable[[jax.Array], TrainState],
+    key: jax.Array,
+    start: Variables | None,
+) -> TrainState:
+    """A state at step 0, its variables replaced by those given."""
+    state = partition.jit_init(mesh, init)(key)
+    if start is None:
+        return state
+    given = partition.replicate(mesh, flatten_dict(dict(start)))
+    variables = unflatten_dict(flatten_dict(state.variables) | given)
+    # A fresh optimiser knows nothing of the parameters' values.
+    return state.replace(**variables)
 
 
 class _Recorder:
@@ -209,14 +229,3 @@ class _Recorder:
 
 
 _all_finite = jax.jit(steps.all_finite)
-
-
-def _new_meta(experiment: Experiment, name: str, network: ConfigDict) -> Meta:
-    return Meta(
-        model=network.model,
-        options=network.options.to_dict(),
-        class_names=list(experiment.dataset.class_names),
-        image_shape=list(experiment.dataset.image_shape),
-        method=name,
-        num_steps=experiment.num_steps,
-    )

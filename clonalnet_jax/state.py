@@ -1,8 +1,13 @@
 """What training carries from step to step."""
 
+from collections.abc import Mapping
+
 import chex
 import flax.struct
 import jax
+
+Variables = Mapping[str, chex.ArrayTree]
+"""`params` and `batch_stats` of a network."""
 
 
 @flax.struct.dataclass

@@ -19,6 +19,7 @@ from clonalnet_jax.state import TrainState
 
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
+ForwardFn = Callable[[Any, Float[Array, "b h w c"]], Float[Array, "b classes"]]
 PrepareFn = Callable[..., Float[Array, "b h w c"]]
 
 
@@ -54,7 +55,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
     prepare: PrepareFn,
-    baseline: nn.Module | None = None,
+    baseline: ForwardFn | None = None,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
     """One update: baseline forward (frozen), clone forward, gradient, optimiser.
 
@@ -63,8 +64,9 @@ def make_train_step(
       optimizer: an optax transformation.
       loss_fn: see `methods.LossFn`.
       prepare: `(batch, key) -> images`, the augmentation and normalisation.
-      baseline: the frozen network whose logits `loss_fn` is given, in eval mode, on
-        the very images that the clone sees; None where the loss needs none.
+      baseline: `(baseline_variables, images) -> logits` of the frozen network, in eval
+        mode; it sees the very images that the clone sees. None where the loss needs
+        none.
 
     Returns:
       `(state, baseline_variables, batch, key) -> (state, metrics)`; the metrics are
@@ -78,7 +80,7 @@ def make_train_step(
         baseline_logits = None
         if baseline is not None:
             baseline_logits = jax.lax.stop_gradient(
-                predict(baseline, baseline_variables, images)
+                baseline(baseline_variables, images)
             )
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:

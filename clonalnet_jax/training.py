@@ -6,12 +6,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clonalnet_jax.baseline import Network, check_better_than_chance, given_baseline
-from clonalnet_jax.checkpoints import restore_variables
+from clonalnet_jax.baseline import (
+    check_better_than_chance,
+    freeze,
+    given_baseline,
+    starting_weights,
+)
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment, open_experiment
 from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import count_parameters, create_model
+from clonalnet_jax.models import count_parameters
+from clonalnet_jax.network import Network, load_network
 from clonalnet_jax.run import train_run
 from clonalnet_jax.workdir import (
     has_checkpoints,
@@ -42,6 +47,7 @@ def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> R
     open_workdir(workdir, config, force_config=force_config)
     experiment.reporter.say(_describe(experiment))
     baseline = _obtain_baseline(experiment, anew=force_config)
+    teacher = freeze(experiment, baseline)
     for name in config.methods:
         method = make_method(name, config)
         trained = train_run(
@@ -49,7 +55,7 @@ def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> R
             name,
             network=config.clone,
             loss_fn=method.loss_fn,
-            baseline=baseline if method.needs_baseline else None,
+            baseline=teacher if method.needs_baseline else None,
         )
         _report(experiment, name, anew=trained or force_config)
     return _show(experiment)
@@ -72,7 +78,7 @@ def evaluate(
       UserError: there is nothing to evaluate, or something that the user can mend.
     """
     experiment = open_experiment(config, workdir)
-    if not has_checkpoints(workdir) and config.baseline.checkpoint is None:
+    if not has_checkpoints(workdir):
         raise UserError(
             f"workdir {workdir}",
             got="nothing trained there",
@@ -80,7 +86,7 @@ def evaluate(
             remedy="train first, or check --workdir",
         )
     open_workdir(workdir, config, force_config=force_config)
-    if config.baseline.checkpoint is not None:
+    if not (workdir / "baseline").is_dir():  # it was given
         _obtain_baseline(experiment, anew=True)
     for name in ("baseline", *config.methods):
         if (workdir / name).is_dir():
@@ -91,8 +97,8 @@ def evaluate(
 def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
     """Trains or restores the baseline, shows its figure and refuses a bad one."""
     config = experiment.config
-    if config.baseline.checkpoint is not None:
-        baseline = given_baseline(experiment)
+    baseline = given_baseline(experiment)
+    if baseline is not None:
         _store(experiment, "baseline", _measure(experiment, baseline))
     else:
         trained = train_run(
@@ -101,6 +107,7 @@ def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
             network=config.baseline,
             loss_fn=make_method("cross_entropy", config).loss_fn,
             baseline=None,
+            start=starting_weights(experiment),
         )
         baseline = _report(experiment, "baseline", anew=trained or anew)
     top1 = read_results(experiment.workdir)["baseline"]["top1"]
@@ -110,16 +117,13 @@ def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
 
 def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
     """Restores a finished run; stores its row if it has none or is measured anew."""
-    variables, meta = restore_variables(
-        experiment.workdir / name, experiment.mesh, which=experiment.config.select
+    config = experiment.config
+    network = load_network(
+        experiment.workdir / name,
+        experiment.mesh,
+        dtype=config.compute_dtype,
+        which=config.select,
     )
-    model = create_model(
-        meta.model,
-        len(meta.class_names),
-        dtype=experiment.config.compute_dtype,
-        **meta.options,
-    )
-    network = Network(model, variables, meta)
     if anew or name not in read_results(experiment.workdir):
         _store(experiment, name, _measure(experiment, network))
     return network

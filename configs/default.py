@@ -28,6 +28,15 @@ def get_config() -> ConfigDict:
     config.baseline.options = ConfigDict()  # the model's fields, such as width
     # A run directory such as runs/digits/baseline; None: train it first.
     config.baseline.checkpoint = config_dict.placeholder(str)
+    # PyTorch weights instead: a .pth or .safetensors file, "timm:<name>" or
+    # "torchvision:<name>". They must know the data's classes in the data's order.
+    config.baseline.weights = config_dict.placeholder(str)
+    # Starts from these weights with a new classifier, trained as the baseline first.
+    config.baseline.replace_head = False
+    # How the frozen baseline runs beside a clone: batch norm folded into the
+    # convolutions, and the dtype of its computation (None: config.compute_dtype).
+    config.baseline.fold_batch_norm = True
+    config.baseline.compute_dtype = config_dict.placeholder(str)
     # Top-1 in percent on the test split below which no clone is trained;
     # None: what always naming the commonest class would reach by luck.
     config.baseline.min_top1 = config_dict.placeholder(float)

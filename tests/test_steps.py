@@ -1,5 +1,7 @@
 """One step: what moves, what stays, and that the devices do not matter."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def train(num_devices, num_steps, *, method="clone"):
             optimizer,
             chosen.loss_fn,
             PREPARE,
-            baseline=model if chosen.needs_baseline else None,
+            baseline=partial(steps.predict, model) if chosen.needs_baseline else None,
         ),
     )
     init = partition.jit_init(

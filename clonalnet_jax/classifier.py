@@ -1,0 +1,76 @@
+"""A trained network of a workdir, ready to be used: pixels in, logits out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from clonalnet_jax.baseline import read_weights
+from clonalnet_jax.errors import unknown_name
+from clonalnet_jax.models import create_model
+from clonalnet_jax.network import Network, load_network
+from clonalnet_jax.steps import predict
+
+
+class Classifier(NamedTuple):
+    """A network with the normalisation that it was trained with.
+
+    Attributes:
+      network: module, variables and meta.
+      mean: per channel or one for all, of pixels in [0, 1].
+      std: likewise.
+    """
+
+    network: Network
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def logits(
+        self, variables: Any, images: Float[Array, "b h w c"]
+    ) -> Float[Array, "b classes"]:
+        """Float32 logits of images with pixels in [0, 1]; pure, to be jitted."""
+        normalised = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return predict(self.network.model, variables, normalised).astype(jnp.float32)
+
+
+def load_classifier(
+    config: ConfigDict, workdir: Path, run: str, mesh: Mesh
+) -> Classifier:
+    """Restores a run of a workdir, or the baseline that its config gives.
+
+    Args:
+      config: that the workdir was trained with; its data are not needed.
+      workdir: of a `train`.
+      run: name of a run, such as `clone`.
+      mesh: where the arrays go.
+
+    Returns:
+      The classifier, computing in float32.
+
+    Raises:
+      UserError: there is no such run, or it cannot be read.
+    """
+    network = _load(config, workdir, run, mesh)
+    return Classifier(network, tuple(config.data.mean), tuple(config.data.std))
+
+
+def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
+    known = sorted(
+        {p.parent.parent.name for p in workdir.glob("*/[0-9]*/_CHECKPOINT_METADATA")}
+    )
+    if run in known:
+        return load_network(workdir / run, mesh, which=config.select)
+    given = config.baseline
+    if run == "baseline" and given.checkpoint is not None:
+        return load_network(Path(given.checkpoint).expanduser(), mesh)
+    if run == "baseline" and given.weights is not None and known:
+        # Weights do not say what they are of; a run that learned from them does.
+        meta = load_network(workdir / known[0], mesh).meta
+        model = create_model(given.model, len(meta.class_names), **given.options)
+        variables = read_weights(given, model, meta.image_shape)
+        return Network(model, variables, meta)
+    raise unknown_name(f"run of workdir {workdir}", run, dict.fromkeys(known))

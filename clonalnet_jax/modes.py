@@ -1,0 +1,47 @@
+"""What `main.py --mode=...` does; new modes join here."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from clonalnet_jax import export, predict, training
+
+
+def run_mode(
+    mode: str,
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    images: list[Path],
+    run: str,
+    format: str,
+    output: str | None,
+    force_config: bool,
+) -> int:
+    """Runs a mode.
+
+    Args:
+      mode: `train`, `evaluate`, `predict` or `export`.
+      config: the whole config.
+      workdir: where the runs lie.
+      images: to predict.
+      run: network that is predicted with or exported.
+      format: of the export.
+      output: of the export; None for below the workdir.
+      force_config: goes on although the config differs from the workdir's.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: something that the user can mend.
+    """
+    if mode == "predict":
+        return predict.run_predict(config, workdir, images, run=run)
+    if mode == "export":
+        path = Path(output) if output else None
+        print(export.export(config, workdir, format=format, run=run, output=path))
+        return 0
+    act = {"train": training.train, "evaluate": training.evaluate}[mode]
+    act(config, workdir, force_config=force_config)
+    return 0

@@ -1,0 +1,62 @@
+"""Batch norm folded into the convolutions before it, for a network that is frozen.
+
+In eval mode batch norm is `gain * x + shift` with constants, so a convolution that
+feeds it can be scaled once and for all: `gain * conv(x) = conv'(x)`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from clonalnet_jax.models.layers import BatchNorm
+from clonalnet_jax.state import Variables
+from clonalnet_jax.steps import ForwardFn
+from clonalnet_jax.weights.tracing import norms_after_convolutions
+
+
+def fold_batch_norm(
+    model: nn.Module, variables: Variables, image_shape: tuple[int, int, int]
+) -> tuple[ForwardFn, dict[str, Any]]:
+    """Folds every batch norm that directly follows a convolution.
+
+    Args:
+      model: a network of `clonalnet_jax.models`.
+      variables: its `params` and `batch_stats`.
+      image_shape: `(height, width, channels)`.
+
+    Returns:
+      `forward(folded, images) -> logits`, in eval mode, and the `folded` variables.
+      A batch norm that follows no convolution stays as it is.
+    """
+    pairs = norms_after_convolutions(model, image_shape)
+    params = flatten_dict(dict(variables["params"]))
+    stats = flatten_dict(dict(variables.get("batch_stats", {})))
+    for norm, (conv, epsilon) in pairs.items():
+        variance, mean = stats.pop((*norm, "var")), stats.pop((*norm, "mean"))
+        gain = params.pop((*norm, "scale")) * jax.lax.rsqrt(variance + epsilon)
+        for leaf in ("kernel", "bias"):
+            if (*conv, leaf) in params:
+                params[*conv, leaf] = params[*conv, leaf] * gain
+        params[*norm, "bias"] = params[*norm, "bias"] - gain * mean
+    folded = {"params": unflatten_dict(params), "batch_stats": unflatten_dict(stats)}
+
+    def add_shift(
+        call: Callable[..., Any], args: Any, kwargs: Any, context: Any
+    ) -> Any:
+        module: Any = context.module
+        if not (isinstance(module, BatchNorm) and module.path in pairs):
+            return call(*args, **kwargs)
+        x = args[0]
+        return x + jnp.asarray(module.get_variable("params", "bias"), x.dtype)
+
+    def forward(variables: Any, images: Float[Array, "b h w c"]) -> Array:
+        with nn.intercept_methods(add_shift):
+            logits: Any = model.apply(variables, images, train=False)
+        return logits
+
+    return forward, folded

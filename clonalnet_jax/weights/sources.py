@@ -1,0 +1,69 @@
+"""Where weights are found: a file, timm's hub, torchvision's cache."""
+
+import os
+from pathlib import Path
+
+from clonalnet_jax.errors import UserError
+
+
+def find_weights(weights: str) -> Path:
+    """The file that `config.baseline.weights` means.
+
+    Args:
+      weights: a path; `timm:<name>`, such as `timm:resnet18.a1_in1k`, which is
+        downloaded from the Hugging Face hub unless it is cached; or
+        `torchvision:<name>`, such as `torchvision:resnet18`, which torchvision has
+        left in its cache.
+
+    Returns:
+      The file.
+
+    Raises:
+      UserError: it is not there; says where to put it.
+    """
+    source, _, name = weights.partition(":")
+    if source == "timm" and name:
+        return _from_hub(name)
+    if source == "torchvision" and name:
+        return _from_torchvision(name)
+    return Path(weights).expanduser()
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise UserError(
+            f"config.baseline.weights timm:{name}",
+            got="huggingface_hub is not installed",
+            expected="it, to download or to find its cache",
+            remedy='pip install "clonalnet-jax[hub]", or give a .safetensors file',
+        ) from error
+    repository = name if "/" in name else f"timm/{name}"
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # no network, no such name, no permission: a dozen types
+        raise UserError(
+            f"config.baseline.weights timm:{name}",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            expected=f"model.safetensors of {repository} on the hub or in its cache",
+            remedy="check the name (with its tag, such as resnet18.a1_in1k); offline, "
+            "download the file elsewhere and give its path",
+        ) from error
+
+
+def _from_torchvision(name: str) -> Path:
+    home = os.environ.get("TORCH_HOME")
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    folder = (Path(home) if home else Path(cache) / "torch").expanduser()
+    folder = folder / "hub" / "checkpoints"
+    files = sorted(folder.glob(f"{name}-*.pth"), key=lambda path: path.stat().st_mtime)
+    if files:
+        return files[-1]
+    raise UserError(
+        f"config.baseline.weights torchvision:{name}",
+        got=f"no {name}-*.pth in {folder}",
+        expected="a file that torchvision has downloaded",
+        remedy=f"where there is network and torchvision: torchvision.models.{name}"
+        "(weights='DEFAULT'), then copy the file there or give its path",
+    )
