@@ -147,7 +147,7 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", ["resnet8", "convnext_tiny", "vit_small_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet8", "convnext_tiny"])
 def test_bfloat16_logits_are_near_those_of_float32(name):
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
     options = FAMILIES[name]
@@ -163,7 +163,8 @@ def test_bfloat16_logits_are_near_those_of_float32(name):
 def test_features_explain_the_logits(name, rng):
     images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     model = create_model(name, 10, **FAMILIES[name])
-    variables = model.init(jax.random.key(0), images, train=False)
+    # Jitted: op by op, the larger networks take seconds for their random numbers.
+    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
     assert set(variables) <= {"params", "batch_stats"}
     logits, features, gradient = jax.jit(
         lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
