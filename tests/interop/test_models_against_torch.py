@@ -9,6 +9,7 @@ import torch_bridge as bridge
 
 from clonalnet_jax import steps
 from clonalnet_jax.models import create_model, model_names, native_size
+from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.optimizers import make_optimizer
 from clonalnet_jax.state import TrainState
 from configs import default
@@ -72,8 +73,8 @@ def test_logits_of_small_image_networks(name, size, record_property):
 
 # One network of each kind of block; dropout and stochastic depth are 0.
 TRAINED = (
-    *("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "convnext_tiny"),
-    *("vit_small_patch16_224", "resnet8x4", "wrn_16_2", "vgg8", "mobilenet_v2_half"),
+    *("resnet18", "bottleneck", "grouped", "mobilenet_v2", "convnext_tiny"),
+    *("vit_small_patch16_224", "wrn_16_2", "vgg8", "mobilenet_v2_half"),
     *("shufflenet_v1", "shufflenet_v2"),
 )
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
@@ -126,33 +127,48 @@ def largest_difference(ours, theirs):
     return max(jax.tree.leaves(jax.tree.map(bridge.relative_difference, ours, theirs)))
 
 
-def train_differences(name, num_steps):
-    """Differences of the variables and of how far they moved."""
-    size = 32 if name in SMALL else 64
-    model, reference = make_pair(name, size, num_classes=10)
-    rng = np.random.default_rng(0)
-    batches = [
-        {
-            "image": bridge.random_images(size, batch=8, seed=step),
-            "label": rng.integers(10, size=8, dtype=np.int32),
-        }
-        for step in range(num_steps)
-    ]
-    start = bridge.variables_of(reference, model, batches[0]["image"])
-    ours = our_steps(model, start, batches)
-    torch_steps(reference, batches)
-    theirs = bridge.variables_of(reference, model, batches[0]["image"])
-    moved = jax.tree.map(jnp.subtract, theirs, start)
-    off = jax.tree.map(jnp.subtract, theirs, ours)
-    return largest_difference(ours, theirs), optax.tree.norm(off) / optax.tree.norm(
-        moved
-    )
+def make_trained_pair(name):
+    """As `make_pair`, in float64, and ResNets of bottlenecks one block a stage deep."""
+    options = {"bottleneck": {}, "grouped": {"groups": 32, "width_per_group": 4}}
+    if name not in options:
+        model, reference = make_pair(name, 32, num_classes=10)
+    else:
+        theirs = options[name]
+        reference = torchvision.models.ResNet(
+            torchvision.models.resnet.Bottleneck, [1] * 4, num_classes=10, **theirs
+        )
+        bridge.randomise(torch, reference)
+        model = ResNet(
+            (1,) * 4,
+            num_classes=10,
+            bottleneck=True,
+            groups=theirs.get("groups", 1),
+            group_width=theirs.get("width_per_group", 64),
+        )
+    return model.clone(dtype=jnp.float64), reference.double()
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_one_step_of_sgd_gives_the_same_network(name, record_property):
-    difference, share_of_the_update = train_differences(name, num_steps=1)
-    record_property("relative_difference", difference)
-    assert difference < TOLERANCE
-    # Weights that hardly moved agree in any case; the update itself has to.
-    assert share_of_the_update < 1e-3
+def test_sgd_gives_the_same_network(name, record_property):
+    # In float64: where float32 rounds a value across a ReLU's kink, its gradient
+    # differs by as much as it is, and that says nothing about the definitions.
+    with jax.enable_x64(True):
+        model, reference = make_trained_pair(name)
+        rng = np.random.default_rng(0)
+        batches = [
+            {
+                "image": rng.standard_normal((4, 32, 32, 3)),
+                "label": rng.integers(10, size=4, dtype=np.int32),
+            }
+            for _ in range(2)  # the momentum counts from the second step on
+        ]
+        start = bridge.variables_of(reference, model, batches[0]["image"])
+        ours = our_steps(model, start, batches)
+        torch_steps(reference, batches)
+        theirs = bridge.variables_of(reference, model, batches[0]["image"])
+        off = largest_difference(ours, theirs)
+        moved = largest_difference(start, theirs)
+    record_property("relative_difference", off)
+    # Weights that hardly moved would agree in any case.
+    assert moved > 0.01
+    assert off < 1e-6

@@ -90,9 +90,9 @@ def variables_of(reference, model, images):
     return variables
 
 
-def random_images(size, *, batch=2, seed=0):
+def random_images(size, *, batch=2):
     """Images as NHWC float32."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return rng.standard_normal((batch, size, size, 3)).astype(np.float32)
 
 

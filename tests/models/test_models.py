@@ -2,13 +2,37 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import count_parameters, create_model, model_names
+from clonalnet_jax.models import (
+    count_parameters,
+    create_model,
+    feature_gradient,
+    model_names,
+    native_size,
+)
+from clonalnet_jax.models.__main__ import main
+from clonalnet_jax.models.complexity import count_multiply_adds
 
-# As published with the definitions: RepDistiller (Tian et al. 2020), 100 classes.
+# As published: torchvision and timm with 1000 classes, RepDistiller (Tian et al. 2020)
+# with 100. tests/interop compares with the references live.
 PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "mobilenet_v2": 3_504_872,
+    "convnext_tiny": 28_589_128,
+    "convnext_small": 50_223_688,
+    "vit_small_patch16_224": 22_050_664,
+    "vit_base_patch16_224": 86_567_656,
     "resnet8": 83_892,
     "resnet14": 181_108,
     "resnet20": 278_324,
@@ -18,6 +42,42 @@ PARAMETERS = {
     "resnet110": 1_736_564,
     "resnet8x4": 1_233_540,
     "resnet32x4": 7_433_860,
+    "resnet18_small": 11_220_132,
+    "wrn_16_1": 180_916,
+    "wrn_16_2": 703_284,
+    "wrn_40_1": 569_780,
+    "wrn_40_2": 2_255_156,
+    "wrn_28_10": 36_536_884,
+    "vgg8": 3_965_028,
+    "vgg13": 9_462_180,
+    "mobilenet_v2_half": 812_836,
+    "shufflenet_v1": 949_258,
+    "shufflenet_v2": 1_355_528,
+}
+
+# Multiply-adds in 1e9, from the metadata of torchvision's weights.
+MULTIPLY_ADDS = {
+    "resnet18": 1.814,
+    "resnet50": 4.089,
+    "resnext50_32x4d": 4.230,
+    "wide_resnet50_2": 11.398,
+    "mobilenet_v2": 0.301,
+    "convnext_tiny": 4.456,
+}
+
+# One network of each definition, with options that make it quick.
+FAMILIES = {
+    "resnet18": {"width": 8},
+    "resnet50": {"width": 8},
+    "mobilenet_v2": {},
+    "convnext_tiny": {"width": 8},
+    "vit_small_patch16_224": {"image_size": 32},
+    "resnet8": {},
+    "wrn_16_1": {},
+    "vgg8": {},
+    "mobilenet_v2_half": {},
+    "shufflenet_v1": {},
+    "shufflenet_v2": {},
 }
 
 
@@ -30,9 +90,26 @@ def shapes(model, image_shape=(32, 32, 3)):
 
 @pytest.mark.parametrize("name", model_names())
 def test_parameter_counts_are_the_published_ones(name):
-    logits, variables = shapes(create_model(name, 100))
+    size = native_size(name)
+    num_classes = 1000 if size == 224 else 100
+    logits, variables = shapes(create_model(name, num_classes), (size, size, 3))
     assert count_parameters(variables["params"]) == PARAMETERS[name]
-    assert logits.shape == (2, 100)
+    assert logits.shape == (2, num_classes)
+
+
+@pytest.mark.parametrize("name", MULTIPLY_ADDS)
+def test_multiply_adds_are_the_published_ones(name):
+    count = count_multiply_adds(create_model(name, 1000), (224, 224, 3))
+    assert count / 1e9 == pytest.approx(MULTIPLY_ADDS[name], abs=1e-3)
+
+
+def test_the_list_names_every_network(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("clonalnet_jax.models.__main__.model_names", lambda: FAMILIES)
+    main()
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in FAMILIES)
+    assert "4.089" in printed
 
 
 @pytest.mark.parametrize("size", [8, 32, 64])
@@ -47,10 +124,72 @@ def test_width_and_stem_are_options():
     assert count_parameters(narrow["params"]) < count_parameters(wide["params"])
 
 
-def test_bfloat16_computes_low_and_keeps_parameters_high():
-    logits, variables = shapes(create_model("resnet8", 10, dtype="bfloat16"))
+def test_a_small_stem_is_an_option_of_every_resnet():
+    _, optional = shapes(create_model("resnet18", 10, small_stem=True))
+    _, named = shapes(create_model("resnet18_small", 10))
+    assert optional == named
+
+
+def test_zero_init_residual_starts_each_block_as_its_shortcut():
+    model = create_model("resnet8", 10, zero_init_residual=True)
+    params = model.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)), train=False)[
+        "params"
+    ]
+    assert not params["layer1_0"]["bn2"]["scale"].any()
+    assert params["layer1_0"]["bn1"]["scale"].all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_computes_low_and_keeps_parameters_high(name):
+    options = FAMILIES[name]
+    logits, variables = shapes(create_model(name, 10, dtype="bfloat16", **options))
     assert logits.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", ["resnet8", "convnext_tiny"])
+def test_bfloat16_logits_are_near_those_of_float32(name):
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    options = FAMILIES[name]
+    model = create_model(name, 10, **options)
+    variables = model.init(jax.random.key(0), images, train=False)
+    exact = model.apply(variables, images, train=False)
+    low = create_model(name, 10, dtype="bfloat16", **options)
+    rounded = low.apply(variables, images, train=False).astype(jnp.float32)
+    assert jnp.abs(exact - rounded).max() < 0.05 * jnp.abs(exact).max()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_explain_the_logits(name, rng):
+    images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
+    model = create_model(name, 10, **FAMILIES[name])
+    # Jitted: op by op, the larger networks take seconds for their random numbers.
+    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
+    assert set(variables) <= {"params", "batch_stats"}
+    logits, features, gradient = jax.jit(
+        lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
+    )(variables, images)
+    plain = model.apply(variables, images, train=False)
+    np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-6)
+    assert gradient.shape == features.shape
+    assert features.shape[0] == 2
+    # Of both examples: each logit depends on its own example's features.
+    assert (jnp.abs(gradient).reshape(2, -1).max(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_features_are_there_for_every_network(name):
+    size = native_size(name)
+    model = create_model(name, 10)
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    _, variables = shapes(model, (size, size, 3))
+    _, features, gradient = jax.eval_shape(
+        lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 0].sum()),
+        variables,
+        images,
+    )
+    assert features.shape == gradient.shape
+    assert len(features.shape) == (3 if name.startswith("vit") else 4)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +199,24 @@ def test_bfloat16_computes_low_and_keeps_parameters_high():
         ("resnet8", {"widht": 4}, "did you mean 'width'"),
         ("resnet8", {"width": 0}, "a positive integer"),
         ("resnet8", {"stem_stride": "2"}, "a positive integer"),
+        ("resnet8", {"small_stem": 1}, "True or False"),
+        ("resnet50", {"bottleneck": False}, "unknown option"),
+        ("vit_small_patch16_224", {"image_size": None}, "a positive integer"),
     ],
 )
 def test_a_wrong_name_or_option_says_what_would_be_right(name, options, message):
     with pytest.raises(UserError, match=message):
         create_model(name, 10, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_small_patch16_224", 32, "expected: 224x224"),
+        ("convnext_tiny", 28, "at least 32x32"),
+        ("vgg8", 7, "at least 8x8"),
+    ],
+)
+def test_images_of_a_wrong_size_are_refused(name, size, message):
+    with pytest.raises(UserError, match=message):
+        shapes(create_model(name, 10), (size, size, 3))

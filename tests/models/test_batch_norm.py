@@ -1,0 +1,68 @@
+"""Batch norm: what it returns, what it remembers, and that devices do not matter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from clonalnet_jax.models.layers import BatchNorm
+
+
+def run(x, *, train=True, dtype="float32"):
+    norm = BatchNorm(train=train, dtype=dtype)
+    variables = norm.init(jax.random.key(0), x)
+    return norm.apply(variables, x, mutable=["batch_stats"])
+
+
+def test_running_statistics_take_a_tenth_of_the_unbiased_batch(rng):
+    x = rng.normal(3, 2, (2, 3, 4, 5)).astype(np.float32)
+    y, updated = run(x)
+    stats = updated["batch_stats"]
+    mean = x.mean((0, 1, 2))
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
+    unbiased = x.var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * unbiased, rtol=1e-5)
+    expected = (x - mean) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_updates_nothing(rng):
+    x = rng.normal(3, 2, (2, 3, 4, 5)).astype(np.float32)
+    y, updated = run(x, train=False)
+    np.testing.assert_array_equal(updated["batch_stats"]["mean"], np.zeros(5))
+    np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5), rtol=1e-6)
+
+
+def test_the_variance_survives_a_mean_that_dwarfs_it(rng):
+    x = (1e4 + rng.normal(0, 1, (8, 8, 8, 2))).astype(np.float32)
+    y, updated = run(x)
+    expected = 0.9 + 0.1 * x.astype(np.float64).var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], expected, rtol=1e-3)
+    np.testing.assert_allclose(np.std(y), 1, rtol=1e-3)
+
+
+def test_a_single_value_is_no_division_by_zero():
+    y, updated = run(jnp.ones((1, 1, 1, 3)))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((y, updated)))
+
+
+def test_statistics_stay_float32_under_bfloat16(rng):
+    x = jnp.array(rng.normal(3, 2, (2, 3, 4, 5)), jnp.bfloat16)
+    y, updated = run(x, dtype="bfloat16")
+    assert y.dtype == jnp.bfloat16
+    assert {s.dtype for s in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("num_devices", [2, 8])
+def test_statistics_are_those_of_the_global_batch(num_devices, rng):
+    x = rng.normal(3, 2, (8, 3, 4, 5)).astype(np.float32)
+    mesh = Mesh(jax.devices()[:num_devices], ("data",))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    y, updated = run(x)
+    y_sharded, updated_sharded = jax.jit(run)(sharded)
+    np.testing.assert_allclose(y_sharded, y, rtol=1e-5, atol=1e-5)
+    for a, b in zip(
+        jax.tree.leaves(updated_sharded), jax.tree.leaves(updated), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
