@@ -1,11 +1,13 @@
 """What a network does, seen by watching a dry run: no table says it."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from clonalnet_jax.models.layers import BatchNorm
 
@@ -15,7 +17,7 @@ Path = tuple[str, ...]
 def norms_after_convolutions(
     model: nn.Module, image_shape: tuple[int, int, int]
 ) -> dict[Path, tuple[Path, float]]:
-    """Each batch norm whose input is the very array that a convolution returned.
+    """Each batch norm that reads what a convolution wrote, where nothing else does.
 
     Args:
       model: a network of `clonalnet_jax.models`.
@@ -24,17 +26,35 @@ def norms_after_convolutions(
     Returns:
       The path of each such batch norm, to the convolution's and to its epsilon.
     """
-    # The arrays are kept, so that their ids are not given to others.
-    outputs: dict[int, tuple[Path, Any]] = {}
-    pairs: dict[Path, tuple[Path, float]] = {}
+    convolutions: dict[str, Path] = {}
+    norms: dict[str, BatchNorm] = {}
 
-    def watch(module: nn.Module, x: Any, result: Any) -> None:
-        if isinstance(module, BatchNorm) and id(x) in outputs:
-            pairs[module.path] = (outputs[id(x)][0], module.epsilon)
+    def mark(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm):
+            name = f"norm {len(norms)}"
+            norms[name] = module
+            args = (checkpoint_name(args[0], name), *args[1:])
+        result = call(*args, **kwargs)
         if isinstance(module, nn.Conv):
-            outputs[id(result)] = (module.path, result)
+            name = f"convolution {len(convolutions)}"
+            convolutions[name] = module.path
+            result = checkpoint_name(result, name)
+        return result
 
-    _dry_run(model, image_shape, watch)
+    # Two marks that meet in the program are one array, and its uses can be counted:
+    # a pre-activation block also adds what its batch norm reads.
+    jaxpr = jax.make_jaxpr(_dry_run(model, mark))(_images(image_shape)).jaxpr
+    read = [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars)
+    uses = Counter(id(variable) for variable in read)
+    marked = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "name"]
+    made = {id(eqn.outvars[0]): eqn.params["name"] for eqn in marked}
+    pairs = {}
+    for eqn in marked:
+        name, source = eqn.params["name"], id(eqn.invars[0])
+        if name in norms and made.get(source) in convolutions and uses[source] == 1:
+            path = convolutions[made[source]]
+            pairs[norms[name].path] = (path, norms[name].epsilon)
     return pairs
 
 
@@ -50,30 +70,26 @@ def head_path(model: nn.Module, image_shape: tuple[int, int, int]) -> Path:
     """
     paths: list[Path] = []
 
-    def watch(module: nn.Module, x: Any, result: Any) -> None:
-        if isinstance(module, nn.Dense):
-            paths.append(module.path)
+    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, nn.Dense):
+            paths.append(context.module.path)
+        return call(*args, **kwargs)
 
-    _dry_run(model, image_shape, watch)
+    jax.eval_shape(_dry_run(model, note), _images(image_shape))
     return paths[-1]
 
 
 def _dry_run(
-    model: nn.Module,
-    image_shape: tuple[int, int, int],
-    watch: Callable[[nn.Module, Any, Any], None],
-) -> None:
-    """Traces the network in eval mode, showing each module's input and result."""
-
-    def interceptor(
-        call: Callable[..., Any], args: Any, kwargs: Any, context: Any
-    ) -> Any:
-        result = call(*args, **kwargs)
-        watch(context.module, args[0] if args else None, result)
-        return result
+    model: nn.Module, interceptor: Callable[..., Any]
+) -> Callable[[jax.Array], Any]:
+    """The network in eval mode with random parameters, each call intercepted."""
 
     def run(images: jax.Array) -> Any:
         with nn.intercept_methods(interceptor):
-            return model.init(jax.random.key(0), images, train=False)
+            return model.init_with_output(jax.random.key(0), images, train=False)[0]
 
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return run
+
+
+def _images(image_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
