@@ -1,5 +1,7 @@
 """Every network: its size, its output and what it says to a wrong option."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +90,14 @@ def shapes(model, image_shape=(32, 32, 3)):
     )
 
 
+def random_values(rng, leaf):
+    """Weights that keep signals at their size, without compiling an initialiser."""
+    if leaf.ndim == 1:
+        return jnp.array(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+    fan_in = np.prod(leaf.shape[:-1])
+    return jnp.array(rng.standard_normal(leaf.shape) / np.sqrt(fan_in), jnp.float32)
+
+
 @pytest.mark.parametrize("name", model_names())
 def test_parameter_counts_are_the_published_ones(name):
     size = native_size(name)
@@ -163,12 +173,12 @@ def test_bfloat16_logits_are_near_those_of_float32(name):
 def test_features_explain_the_logits(name, rng):
     images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     model = create_model(name, 10, **FAMILIES[name])
-    # Jitted: op by op, the larger networks take seconds for their random numbers.
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
+    _, variables = shapes(model)
     assert set(variables) <= {"params", "batch_stats"}
-    logits, features, gradient = jax.jit(
-        lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
-    )(variables, images)
+    variables = jax.tree.map(partial(random_values, rng), variables)
+    logits, features, gradient = feature_gradient(
+        model, variables, images, lambda z: z[:, 3].sum()
+    )
     plain = model.apply(variables, images, train=False)
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-6)
     assert gradient.shape == features.shape
