@@ -1,13 +1,13 @@
 """PyTorch beside JAX: imports without warnings, weights across, inputs for both."""
 
-import re
 import warnings
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from clonalnet_jax.weights import from_torch
 
 
 def import_torch():
@@ -53,41 +53,13 @@ def randomise(torch, module, seed=0):
     return module
 
 
-def torch_name(path):
-    """The reference's name of a variable, from its path in ours."""
-    *modules, leaf = path
-    modules = [re.sub(r"_(?=\d+(_\d+)*$)", ".", part) for part in modules]
-    modules = [re.sub(r"(?<=\.\d)_(?=\d)", ".", part) for part in modules]
-    leaves = {
-        "kernel": "weight",
-        "scale": "weight",
-        "mean": "running_mean",
-        "var": "running_var",
-    }
-    return ".".join([*modules, leaves.get(leaf, leaf)])
-
-
-def to_jax(tensor, leaf):
-    """A tensor as ours: OIHW to HWIO, [out, in] to [in, out]."""
-    array = tensor.detach().numpy()
-    if leaf == "kernel":
-        array = array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0))
-    return jnp.array(array)
-
-
 def variables_of(reference, model, images):
     """A reference's weights as variables of our network; every tensor is used once."""
     shapes = jax.eval_shape(
         lambda x: model.init(jax.random.key(0), x, train=False), images
     )
-    state = reference.state_dict()
-    variables = {}
-    for path in flax.traverse_util.flatten_dict(shapes):
-        variables[path] = to_jax(state.pop(torch_name(path[1:])), path[-1])
-    assert [name for name in state if not name.endswith("num_batches_tracked")] == []
-    variables = flax.traverse_util.unflatten_dict(variables)
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
-    return variables
+    state = {name: x.detach().numpy() for name, x in reference.state_dict().items()}
+    return jax.tree.map(jnp.array, from_torch(state, shapes, source="the reference"))
 
 
 def random_images(size, *, batch=2):
