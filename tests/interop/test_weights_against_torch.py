@@ -1,0 +1,142 @@
+"""Weights to PyTorch and back, through the files that people have."""
+
+import jax
+import numpy as np
+import pytest
+import torch_bridge as bridge
+from PIL import Image
+
+from clonalnet_jax import partition, training
+from clonalnet_jax.classifier import load_classifier
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.export import export
+from clonalnet_jax.weights import read_state_dict
+from configs import default
+
+torch, torchvision, _ = bridge.import_torch()
+SIZE, CLASSES = 48, ("ant", "bee", "cat")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three classes that differ in colour, so that little training tells them apart."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 8)):
+        for channel, name in enumerate(CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(100, size=(SIZE, SIZE, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                path = root / split / name / f"{index}.png"
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+def make_config(folder, **baseline):
+    config = default.get_config()
+    config.data.path = str(folder)
+    config.batch_size = 16
+    config.steps = 6
+    config.optimizer.learning_rate = 0.01
+    config.baseline.update({"model": "resnet18", **baseline})
+    config.clone.model = "resnet8"
+    return config
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, folder):
+    """A torchvision ResNet-18 trained in PyTorch on these images, as a .pth file."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(num_classes=len(CLASSES)).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    files = sorted((folder / "train").rglob("*.png"))
+    pixels = np.stack([np.asarray(Image.open(path), np.float32) for path in files])
+    images = bridge.nchw(torch, (pixels / 255 - 0.5) / 0.25)
+    labels = torch.tensor([CLASSES.index(path.parent.name) for path in files])
+    for _ in range(8):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: {"model": {f"module.{k}": v for k, v in state.items()}},
+    ],
+    ids=["bare", "state_dict", "data parallel"],
+)
+def test_what_torch_saves_is_read_bit_for_bit(tmp_path, wrap):
+    network = bridge.randomise(torch, torchvision.models.resnet18(num_classes=7))
+    state = network.half().state_dict()
+    # A view with strides of its own, as transposed or tied weights are saved.
+    state["fc.weight"] = torch.randn(512, 7).T
+    torch.save(wrap(state), tmp_path / "a.pth")
+    read = read_state_dict(tmp_path / "a.pth")
+    assert read.keys() == state.keys()
+    for name, array in read.items():
+        np.testing.assert_array_equal(array, state[name].numpy())
+
+
+def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
+    tmp_path, folder, checkpoint
+):
+    config = make_config(folder, weights=str(checkpoint))
+    config.clone.model = "resnet18"
+    results = training.train(config, tmp_path / "run")
+    assert results["baseline"]["top1"] > 60
+
+    path = export(config, tmp_path / "run", format="safetensors")
+    network = torchvision.models.resnet18(num_classes=len(CLASSES)).eval()
+    state = {k: torch.from_numpy(v) for k, v in read_state_dict(path).items()}
+    network.load_state_dict(state, strict=True)
+
+    mesh = partition.make_mesh(jax.devices()[:1])
+    classifier = load_classifier(config, tmp_path / "run", "clone", mesh)
+    images = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
+    ours = classifier.logits(classifier.network.variables, images)
+    with torch.no_grad():
+        theirs = network(bridge.nchw(torch, (images - 0.5) / 0.25)).numpy()
+    assert bridge.relative_difference(ours, theirs) < 1e-4
+    # The baseline can still be used, though the workdir holds no copy of it.
+    load_classifier(config, tmp_path / "run", "baseline", mesh)
+
+
+def test_a_classifier_of_another_size_is_refused_or_replaced(tmp_path, folder):
+    path = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18(num_classes=1000).state_dict(), path)
+    config = make_config(folder, weights=str(path))
+    config.baseline.min_top1 = 0.0
+    config.methods = ()
+    with pytest.raises(UserError, match=r"fc\.weight \(1000, 512\), not \(3, 512\)"):
+        training.train(config, tmp_path / "refused")
+    config.baseline.replace_head = True
+    config.optimizer.learning_rate = 1e-12
+    training.train(config, tmp_path / "replaced")
+    mesh = partition.make_mesh(jax.devices()[:1])
+    network = load_classifier(config, tmp_path / "replaced", "baseline", mesh).network
+    # Hardly trained at all, so the body is still the file's.
+    np.testing.assert_allclose(
+        network.variables["params"]["conv1"]["kernel"],
+        read_state_dict(path)["conv1.weight"].transpose(2, 3, 1, 0),
+        atol=1e-6,
+    )
+    assert network.variables["params"]["fc"]["kernel"].shape == (512, 3)
+
+
+def test_a_malicious_file_is_refused_by_the_program(tmp_path, folder):
+    class Malicious:
+        def __reduce__(self):
+            return exec, (f"open({str(tmp_path / 'owned')!r}, 'w')",)
+
+    torch.save({"state_dict": {"conv1.weight": Malicious()}}, tmp_path / "bad.pth")
+    config = make_config(folder, weights=str(tmp_path / "bad.pth"))
+    with pytest.raises(UserError, match=r"asks for __builtin__\.exec"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "owned").exists()
