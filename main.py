@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; a mistake in it or in a config is one message."""
+    flags.FLAGS.set_gnu_getopt()  # flags may also follow the images
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1 and _MODE.value != "predict":

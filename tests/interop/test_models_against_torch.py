@@ -44,8 +44,8 @@ def logits_difference(name, size):
     variables = bridge.variables_of(reference, model, images)
     with torch.no_grad():
         expected = reference.eval()(bridge.nchw(torch, images)).numpy()
-    # The images must matter, or agreement would say little.
-    assert np.ptp(expected, axis=0).max() > 0.05 * np.abs(expected).max()
+    # The images must matter by more than is tolerated, or agreement would say little.
+    assert np.ptp(expected, axis=0).max() > 10 * TOLERANCE * np.abs(expected).max()
     # Not jitted: compiling 152 layers takes longer than running them.
     logits = model.apply(variables, jnp.array(images), train=False)
     return bridge.relative_difference(logits, expected)

@@ -1,0 +1,86 @@
+"""What folding and bfloat16 do to a frozen baseline: logits, answers, speed.
+
+    python benchmarks/frozen_baseline.py --config=configs/cifar10_small.py \
+        --config.data.path=DIRECTORY --workdir=runs/cifar10_small/seed0
+
+Measures the baseline of a workdir on the test split: the largest difference of a logit
+over the largest logit, the share of images with the same arg-max, and images per second
+(median of 5 passes, compilation left out), each against the baseline as it was trained.
+"""
+
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from clonalnet_jax.baseline import Teacher, freeze
+from clonalnet_jax.experiment import Experiment, open_experiment
+from clonalnet_jax.network import load_network
+from clonalnet_jax.quiet import quieten
+from clonalnet_jax.steps import predict
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "That holds a baseline.", required=True)
+_BATCH = 250
+
+
+def main(argv: list[str]) -> None:
+    """Measures and prints the table."""
+    del argv
+    experiment = open_experiment(_CONFIG.value, Path(_WORKDIR.value))
+    network = load_network(experiment.workdir / "baseline", experiment.mesh)
+    plain = Teacher(partial(predict, network.model), network.variables)
+    expected, speed = _run(experiment, plain)
+    table = Table(title=f"{network.meta.model} on {len(expected):,} test images")
+    for column in ("baseline", "logit difference", "same arg-max", "images/s"):
+        table.add_column(column, justify="left" if column == "baseline" else "right")
+    table.add_row("as trained, float32", "-", "-", f"{speed:,.0f}")
+    for fold, dtype in ((True, "float32"), (False, "bfloat16"), (True, "bfloat16")):
+        experiment.config.baseline.fold_batch_norm = fold
+        experiment.config.baseline.compute_dtype = dtype
+        logits, speed = _run(experiment, freeze(experiment, network))
+        difference = np.abs(logits - expected).max() / np.abs(expected).max()
+        same = np.mean(logits.argmax(-1) == expected.argmax(-1))
+        name = f"{'folded, ' if fold else ''}{dtype}"
+        table.add_row(name, f"{difference:.1e}", f"{100 * same:.2f} %", f"{speed:,.0f}")
+    Console().print(table)
+    print(f"device: {jax.devices()[0].device_kind}")
+
+
+def _run(experiment: Experiment, teacher: Teacher) -> tuple[np.ndarray, float]:
+    """Logits of the test split, float32, and images per second."""
+    prepare = experiment.make_prepare()
+    images = experiment.dataset.test.image
+    images = images[: len(images) // _BATCH * _BATCH]
+
+    @jax.jit
+    def step(variables, batch):
+        logits = teacher.forward(variables, prepare({"image": batch}, None))
+        return logits.astype(jnp.float32)
+
+    batches = [
+        jnp.asarray(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)
+    ]
+    step(teacher.variables, batches[0]).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        outputs = jax.block_until_ready([step(teacher.variables, b) for b in batches])
+        seconds.append(time.perf_counter() - start)
+    return np.concatenate(outputs), len(images) / statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    quieten()
+    app.run(main)

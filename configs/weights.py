@@ -1,0 +1,28 @@
+r"""A clone of PyTorch weights, on a folder of images of one size.
+
+The optimiser is that of the authors' ImageNet recipe (SGD 0.1, momentum 0.9, weight
+decay 1e-4, batch 256, 90 epochs, a tenth every 30), and so is the normalisation,
+which is torchvision's. docs/weights.md goes through it step by step.
+
+Command:  python main.py --config=configs/weights.py --config.data.path=DIRECTORY \
+              --config.baseline.weights=resnet18.pth
+Expected: not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """ResNet-18 into ResNet-18."""
+    config = default.get_config()
+    config.data.mean = (0.485, 0.456, 0.406)
+    config.data.std = (0.229, 0.224, 0.225)
+    config.data.flip = True
+    config.baseline.model = "resnet18"
+    config.clone.model = "resnet18"
+    config.batch_size = 256
+    config.epochs = 90.0
+    config.optimizer.schedule = "step"
+    return config
