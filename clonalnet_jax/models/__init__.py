@@ -1,7 +1,7 @@
 """Flax Linen networks, nothing but architecture.
 
 A module takes images `[batch, height, width, channels]` and `train`, and returns
-logits `[batch, num_classes]` in `dtype`; losses and metrics promote them to float32.
+logits `[batch, num_classes]`, whose layer is computed in float32 whatever `dtype` is.
 Its variables are `params` and, where it has batch norm, `batch_stats`, both float32.
 A path such as `layer1_0.conv1` is the reference's `layer1.0.conv1`, so that names of
 weights are converted by rule.
@@ -107,8 +107,8 @@ def create_model(
     Args:
       name: one of `model_names()`.
       num_classes: size of the logits.
-      dtype: of the computation and of the logits; parameters and batch statistics
-        stay float32.
+      dtype: of the computation up to the classifier; parameters, batch statistics and
+        logits are float32.
       **options: those of the module's fields that its `options` names, such as
         `width`, `small_stem` and `image_size`.
 

@@ -130,9 +130,21 @@ def dense(
     return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
 
 
+def classifier(
+    num_classes: int,
+    *,
+    init: nn.initializers.Initializer = torch_default,
+    dtype: DTypeLike,
+    name: str,
+) -> nn.Dense:
+    """The last dense layer, in float32 or wider: 8 bits of a logit make ties."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return dense(num_classes, init=init, dtype=wide, name=name)
+
+
 def global_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
-    """The mean over height and width."""
-    return jnp.mean(x, axis=(1, 2))
+    """The mean over height and width, in float32 or wider."""
+    return jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
 
 
 def shuffle_channels(x: Float[Array, "b h w c"], groups: int) -> Array:

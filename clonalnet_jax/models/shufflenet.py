@@ -12,8 +12,8 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
+    classifier,
     conv,
-    dense,
     global_mean,
     shuffle_channels,
     torch_default,
@@ -128,7 +128,7 @@ class ShuffleNet(nn.Module):
         if self.version == 2:
             x = nn.relu(norm(name="bn2")(make_conv(1024, 1, name="conv2")(x)))
         x = global_mean(tap(self, x))
-        return dense(self.num_classes, dtype=self.dtype, name="linear")(x)
+        return classifier(self.num_classes, dtype=self.dtype, name="linear")(x)
 
     def _unit(self, width: int, *, down: bool) -> ModuleFactory:
         if self.version == 1:

@@ -12,8 +12,8 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     check_image_size,
+    classifier,
     conv,
-    dense,
     global_mean,
 )
 
@@ -58,6 +58,6 @@ class Vgg(nn.Module):
                 x = nn.max_pool(x, (2, 2), (2, 2))
         x = global_mean(tap(self, x))
         init = nn.initializers.normal(0.01)
-        return dense(self.num_classes, init=init, dtype=self.dtype, name="classifier")(
-            x
-        )
+        return classifier(
+            self.num_classes, init=init, dtype=self.dtype, name="classifier"
+        )(x)

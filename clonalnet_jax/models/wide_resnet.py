@@ -12,8 +12,8 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
+    classifier,
     conv,
-    dense,
     global_mean,
 )
 
@@ -95,4 +95,4 @@ class WideResNet(nn.Module):
             )(x)
         x = nn.relu(norm(name="bn1")(x))
         x = global_mean(tap(self, x))
-        return dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+        return classifier(self.num_classes, dtype=self.dtype, name="fc")(x)

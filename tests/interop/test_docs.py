@@ -36,7 +36,7 @@ def test_every_command_of_the_page_works(
         if language == "python":
             exec(compile(text, "docs/weights.md", "exec"), {})
             continue
-        python, script, *arguments = shlex.split(text)
+        python, script, *arguments = shlex.split(text.replace("\\\n", " "))
         assert (python, script) == ("python", "main.py")
         command = [sys.executable, ROOT / script, *arguments, *FEW]
         result = subprocess.run(command, capture_output=True, text=True)
