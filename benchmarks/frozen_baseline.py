@@ -43,9 +43,17 @@ def main(argv: list[str]) -> None:
     plain = Teacher(partial(predict, network.model), network.variables)
     expected, speed = _run(experiment, plain)
     table = Table(title=f"{network.meta.model} on {len(expected):,} test images")
-    for column in ("baseline", "logit difference", "same arg-max", "images/s"):
+    for column in (
+        "baseline",
+        "logit difference",
+        "same arg-max",
+        "top-1 %",
+        "images/s",
+    ):
         table.add_column(column, justify="left" if column == "baseline" else "right")
-    table.add_row("as trained, float32", "-", "-", f"{speed:,.0f}")
+    labels = experiment.dataset.test.label[: len(expected)]
+    top1 = 100 * np.mean(expected.argmax(-1) == labels)
+    table.add_row("as trained, float32", "-", "-", f"{top1:.2f}", f"{speed:,.0f}")
     for fold, dtype in ((True, "float32"), (False, "bfloat16"), (True, "bfloat16")):
         experiment.config.baseline.fold_batch_norm = fold
         experiment.config.baseline.compute_dtype = dtype
@@ -53,7 +61,9 @@ def main(argv: list[str]) -> None:
         difference = np.abs(logits - expected).max() / np.abs(expected).max()
         same = np.mean(logits.argmax(-1) == expected.argmax(-1))
         name = f"{'folded, ' if fold else ''}{dtype}"
-        table.add_row(name, f"{difference:.1e}", f"{100 * same:.2f} %", f"{speed:,.0f}")
+        top1 = 100 * np.mean(logits.argmax(-1) == labels)
+        cells = (f"{difference:.1e}", f"{100 * same:.2f} %", f"{top1:.2f}")
+        table.add_row(name, *cells, f"{speed:,.0f}")
     Console().print(table)
     print(f"device: {jax.devices()[0].device_kind}")
 
