@@ -1,6 +1,10 @@
-"""Eight host devices for every test, and data sets prepared once a session."""
+"""Eight host devices for every test; data and compiled programs made once a session."""
 
+import atexit
 import copy
+import os
+import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -11,6 +15,16 @@ from configs import digits
 
 # Before the first array is made: the number of devices is fixed from then on.
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+# What is compiled once is not compiled again, by another test, another worker of
+# pytest-xdist or another process that a test starts: nearly all of their time.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
 
 # As published: torchvision and timm with 1000 classes, RepDistiller (Tian et al. 2020)
-# with 100. tests/interop compares with the references live.
+# with 100; wrn_16_1 is counted. tests/interop compares with the references live.
 PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
