@@ -81,6 +81,7 @@ def given_baseline(experiment: Experiment) -> Network | None:
         return None
     model = experiment.make_network(config)
     variables = read_weights(config, model, experiment.dataset.image_shape)
+    experiment.reporter.say(f"baseline: {config.model} from {config.weights}")
     return Network(
         model,
         replicate(experiment.mesh, variables),
@@ -105,7 +106,12 @@ def starting_weights(experiment: Experiment) -> Variables | None:
         return None
     model = experiment.make_network(config)
     shape = experiment.dataset.image_shape
-    return read_weights(config, model, shape, without=head_path(model, shape))
+    head = head_path(model, shape)
+    experiment.reporter.say(
+        f"baseline: {config.model} from {config.weights}, but for its classifier "
+        f"{'.'.join(head)}, which starts random; it is trained before it teaches"
+    )
+    return read_weights(config, model, shape, without=head)
 
 
 def read_weights(

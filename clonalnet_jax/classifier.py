@@ -1,5 +1,6 @@
 """A trained network of a workdir, ready to be used: pixels in, logits out."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,5 +73,7 @@ def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
         meta = load_network(workdir / known[0], mesh).meta
         model = create_model(given.model, len(meta.class_names), **given.options)
         variables = read_weights(given, model, meta.image_shape)
+        own = {"model": given.model, "options": given.options.to_dict()}
+        meta = dataclasses.replace(meta, method="baseline", step=0, **own)
         return Network(model, variables, meta)
     raise unknown_name(f"run of workdir {workdir}", run, dict.fromkeys(known))

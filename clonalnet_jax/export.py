@@ -86,6 +86,39 @@ def describe(classifier: Classifier) -> dict[str, Any]:
     }
 
 
+def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
+    """Converts a classifier through jax2onnx.
+
+    Args:
+      classifier: the network; its normalisation becomes part of the graph.
+      output: the file.
+      about: from `describe`.
+
+    Raises:
+      UserError: jax2onnx is not installed.
+    """
+    try:
+        from jax2onnx import to_onnx
+    except ImportError as error:
+        raise UserError(
+            "--format=onnx",
+            got="jax2onnx is not installed",
+            expected="it, to convert JAX to ONNX",
+            remedy='pip install "clonalnet-jax[onnx]"',
+        ) from error
+    try:
+        model = to_onnx(_closed(classifier), [("batch", *about["image_shape"])])
+    except Exception as error:  # a converter fails in as many ways as it has rules
+        raise UserError(
+            f"--format=onnx of {about['model']}",
+            got=f"{type(error).__name__}: {error}",
+            expected="a network that jax2onnx can convert",
+            remedy="export safetensors, load them into PyTorch's definition and use "
+            "torch.onnx.export",
+        ) from error
+    output.write_bytes(model.SerializeToString())
+
+
 def _safetensors(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
     metadata = {key: json.dumps(value) for key, value in about.items()}
     save_file(
@@ -108,20 +141,6 @@ def _stablehlo(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
     output.write_bytes(exported.serialize())
 
 
-def _onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
-    try:
-        from jax2onnx import to_onnx
-    except ImportError as error:
-        raise UserError(
-            "--format=onnx",
-            got="jax2onnx is not installed",
-            expected="it, to convert JAX to ONNX",
-            remedy='pip install "clonalnet-jax[onnx]"',
-        ) from error
-    model = to_onnx(_closed(classifier), [("batch", *about["image_shape"])])
-    output.write_bytes(model.SerializeToString())
-
-
 def _closed(classifier: Classifier) -> Callable[[jax.Array], jax.Array]:
     """Images to logits, the weights built in as constants."""
     variables = jax.tree.map(np.asarray, classifier.network.variables)
@@ -136,5 +155,5 @@ _WRITERS: dict[str, tuple[Callable[[Classifier, Path, dict[str, Any]], None], st
     "safetensors": (_safetensors, ".safetensors"),
     "orbax": (_orbax, ".orbax"),
     "stablehlo": (_stablehlo, ".stablehlo"),
-    "onnx": (_onnx, ".onnx"),
+    "onnx": (write_onnx, ".onnx"),
 }

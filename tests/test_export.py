@@ -1,6 +1,7 @@
 """Exported networks predict what the network in the workdir predicts."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,12 @@ from jax import export as jax_export
 from safetensors import safe_open
 
 from clonalnet_jax import partition, training
-from clonalnet_jax.classifier import load_classifier
+from clonalnet_jax.checkpoints import Meta
+from clonalnet_jax.classifier import Classifier, load_classifier
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.export import export
+from clonalnet_jax.export import describe, export, write_onnx
 from clonalnet_jax.models import create_model
+from clonalnet_jax.network import Network
 from clonalnet_jax.weights import from_torch, read_state_dict
 
 
@@ -93,6 +96,46 @@ def test_onnx_takes_any_batch(trained, tmp_path, batch):
     (name,) = [entry.name for entry in session.get_inputs()]
     (actual,) = session.run(None, {name: images[:batch]})
     np.testing.assert_allclose(actual, logits[:batch], rtol=1e-4, atol=1e-4)
+
+
+FAMILIES = (
+    *("resnet20", "wrn_16_1", "vgg8", "mobilenet_v2_half"),
+    *("shufflenet_v2", "convnext_tiny", "vit_small_patch16_224"),
+)
+
+
+def untrained(name, images):
+    options = {"image_size": 32} if name.startswith("vit") else {}
+    model = create_model(name, 4, **options)
+    init = jax.jit(partial(model.init, train=False))
+    meta = Meta(name, options, list("abcd"), [32, 32, 3], "clone")
+    network = Network(model, init(jax.random.key(0), images), meta)
+    return Classifier(network, (0.5,), (0.25,))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jax2onnx's own
+def test_a_network_that_cannot_be_converted_is_named(tmp_path):
+    pytest.importorskip("jax2onnx", reason="needs the extra [onnx]")
+    # Its padded average pooling; a converter that learns it joins it to FAMILIES.
+    classifier = untrained("shufflenet_v1", np.zeros((1, 32, 32, 3), np.float32))
+    with pytest.raises(UserError, match="onnx of shufflenet_v1"):
+        write_onnx(classifier, tmp_path / "net.onnx", describe(classifier))
+    assert not (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jax2onnx's own
+def test_onnx_takes_every_other_family(name, tmp_path):
+    pytest.importorskip("jax2onnx", reason="needs the extra [onnx]")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+    images = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
+    classifier = untrained(name, images)
+    write_onnx(classifier, tmp_path / "net.onnx", describe(classifier))
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (actual,) = session.run(None, {session.get_inputs()[0].name: images})
+    expected = jax.jit(classifier.logits)(classifier.network.variables, images)
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
 
 
 def test_by_default_the_export_lies_in_the_workdir(trained):

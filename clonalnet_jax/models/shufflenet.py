@@ -54,7 +54,9 @@ class ShuffleUnit(nn.Module):
         )
         if not down:
             return nn.relu(x + y)
-        x = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nn.avg_pool(
+            x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
+        )
         return nn.relu(jnp.concatenate([y, x], axis=-1))
 
 

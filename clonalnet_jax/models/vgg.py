@@ -55,7 +55,7 @@ class Vgg(nn.Module):
                 x = conv(width, 3, bias=True, dtype=self.dtype, name=name)(x)
                 x = nn.relu(norm(name=f"block{block}_{3 * index + 1}")(x))
             if block < pools:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = global_mean(tap(self, x))
         init = nn.initializers.normal(0.01)
         return classifier(

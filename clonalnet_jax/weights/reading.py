@@ -59,7 +59,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         )
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return _without_prefix(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(path, error) from error
     return _state_dict_of(path, _unpickle(path))
@@ -94,7 +94,11 @@ class _Storage(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names in `_allowed` and no others."""
+    """Knows the names in `_ALLOWED` and those of storages, and no others.
+
+    A pickle may also set attributes on what it is given, so it is given nothing that
+    has any to set: names, built-in types and objects without attributes.
+    """
 
     def __init__(
         self, content: bytes, load_storage: Callable[[str], bytes], path: Path
@@ -105,7 +109,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
+            return name
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         raise UserError(
@@ -117,36 +121,50 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, count = pid
+        kind, name, key, _, count = pid
         assert kind == "storage", "PyTorch saves nothing else by reference"
-        return _Storage(np.frombuffer(self._load_storage(key), dtype, count))
+        content = self._load_storage(key)
+        return _Storage(np.frombuffer(content, _STORAGES[name], count))
 
 
-def _rebuild_tensor(
-    storage: _Storage,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    *_: Any,
-) -> np.ndarray:
-    array = storage.array
-    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    # as_strided reads wherever it is told to, so the file must not tell it.
-    if offset < 0 or min((0, *strides)) < 0 or (0 not in shape and last >= array.size):
-        raise ValueError("a tensor lies outside its storage")
-    bytes_strides = [stride * array.itemsize for stride in strides]
-    view = np.lib.stride_tricks.as_strided(array[offset:], shape, bytes_strides)
-    return np.array(view)
+class _RebuildTensor:
+    """PyTorch's `_rebuild_tensor_v2`, for a storage of ours."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        storage: _Storage,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: Any,
+    ) -> np.ndarray:
+        array = storage.array
+        last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        # as_strided reads wherever it is told to, so the file must not tell it.
+        inside = min(offset, *strides, 0) >= 0 and (0 in shape or last < array.size)
+        if not inside:
+            raise ValueError("a tensor lies outside its storage")
+        byte_strides = [stride * array.itemsize for stride in strides]
+        view = np.lib.stride_tricks.as_strided(array[offset:], shape, byte_strides)
+        return np.array(view)
 
 
-def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
-    return data
+class _RebuildParameter:
+    """PyTorch's `_rebuild_parameter`."""
+
+    __slots__ = ()
+
+    def __call__(self, data: np.ndarray, *_: Any) -> np.ndarray:
+        return data
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    ("torch", "Size"): tuple,
 }
 
 
@@ -165,7 +183,11 @@ def _state_dict_of(path: Path, content: Any) -> dict[str, np.ndarray]:
             expected="tensors by name, or those under 'state_dict' or 'model'",
             remedy="save model.state_dict()",
         )
-    return {name.removeprefix("module."): array for name, array in content.items()}
+    return _without_prefix(content)
+
+
+def _without_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix("module."): array for name, array in state.items()}
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

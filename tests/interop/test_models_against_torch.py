@@ -12,6 +12,7 @@ from clonalnet_jax.models import create_model, model_names, native_size
 from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.optimizers import make_optimizer
 from clonalnet_jax.state import TrainState
+from clonalnet_jax.weights import to_torch
 from configs import default
 
 torch, torchvision, timm = bridge.import_torch()
@@ -44,6 +45,12 @@ def logits_difference(name, size):
     variables = bridge.variables_of(reference, model, images)
     with torch.no_grad():
         expected = reference.eval()(bridge.nchw(torch, images)).numpy()
+    # And back: strictly, every tensor of the reference is there and no other.
+    state = {name: torch.from_numpy(x) for name, x in to_torch(variables).items()}
+    reference.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        again = reference(bridge.nchw(torch, images)).numpy()
+    np.testing.assert_array_equal(again, expected)
     # The images must matter by more than is tolerated, or agreement would say little.
     assert np.ptp(expected, axis=0).max() > 10 * TOLERANCE * np.abs(expected).max()
     # Not jitted: compiling 152 layers takes longer than running them.

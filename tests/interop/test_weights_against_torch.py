@@ -69,7 +69,8 @@ def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
         theirs = network(bridge.nchw(torch, (images - 0.5) / 0.25)).numpy()
     assert bridge.relative_difference(ours, theirs) < 1e-4
     # The baseline can still be used, though the workdir holds no copy of it.
-    load_classifier(config, tmp_path / "run", "baseline", mesh)
+    baseline = load_classifier(config, tmp_path / "run", "baseline", mesh)
+    assert baseline.network.meta.method == "baseline"
 
 
 def test_a_classifier_of_another_size_is_refused_or_replaced(tmp_path, folder):

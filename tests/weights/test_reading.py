@@ -4,6 +4,7 @@ import os
 import pickle
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -49,6 +50,33 @@ def test_no_other_function_can_be_named(tmp_path, call):
     pickled = b"c" + call.encode() + b"\n(S'1'\ntR."
     with pytest.raises(UserError, match="asks for"):
         read_state_dict(zipped(tmp_path / "bad.pth", pickled))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"torch\nBFloat16Storage",
+        b"torch._utils\n_rebuild_tensor_v2",
+        b"torch._utils\n_rebuild_parameter",
+        b"collections\nOrderedDict",
+        b"torch\nSize",
+    ],
+)
+@pytest.mark.parametrize(
+    "state", [b"(N}S'dtype'\nS'evil'\nst", b"}S'dtype'\nS'evil'\ns"]
+)
+def test_a_pickle_cannot_change_what_it_names(tmp_path, name, state):
+    pickled = b"\x80\x02c" + name + b"\n" + state + b"b0}."
+    path = zipped(tmp_path / "bad.pth", pickled)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_state_dict(path)
+    assert jnp.bfloat16.dtype == jnp.dtype("bfloat16")
+
+
+def test_prefixes_of_data_parallel_training_are_dropped(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"module.fc.weight": np.ones(3, np.float32)}, path)
+    assert list(read_state_dict(path)) == ["fc.weight"]
 
 
 def tensor_file(path, *, offset=0, shape=(2, 3), strides=(3, 1), count=6):
