@@ -86,10 +86,11 @@ def evaluate(
             remedy="train first, or check --workdir",
         )
     open_workdir(workdir, config, force_config=force_config)
-    if not (workdir / "baseline").is_dir():  # it was given
-        _obtain_baseline(experiment, anew=True)
+    given = given_baseline(experiment)
+    if given is not None:
+        _store(experiment, "baseline", _measure(experiment, given))
     for name in ("baseline", *config.methods):
-        if (workdir / name).is_dir():
+        if has_checkpoints(workdir, name):
             _report(experiment, name, anew=True)
     return _show(experiment)
 

@@ -55,9 +55,9 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     write_atomically(path, json.dumps(starts, indent=2))
 
 
-def has_checkpoints(workdir: Path) -> bool:
-    """Whether any run of a workdir has saved a step."""
-    return any(workdir.glob("*/*/_CHECKPOINT_METADATA"))
+def has_checkpoints(workdir: Path, run: str = "*") -> bool:
+    """Whether a run of a workdir, or any run, has saved a step."""
+    return any(workdir.glob(f"{run}/[0-9]*/_CHECKPOINT_METADATA"))
 
 
 def read_results(workdir: Path) -> dict[str, dict[str, Any]]:

@@ -24,10 +24,15 @@ def main() -> None:
     table.add_column("name", no_wrap=True)
     for column in ("image", "classes", "parameters (M)", "GFLOPs"):
         table.add_column(column, justify="right")
-    table.add_column("options")
+    options: dict[tuple[str, ...], list[str]] = {}
     for name in model_names():
         table.add_row(*_row(name))
-    Console().print(table)
+        known = create_model(name, 2).options
+        options.setdefault(known, []).append(name)
+    console = Console()
+    console.print(table)
+    for known, names in options.items():
+        console.print(f"Options of {', '.join(names)}: {', '.join(known) or 'none'}.")
 
 
 def _row(name: str) -> list[str]:
@@ -44,7 +49,6 @@ def _row(name: str) -> list[str]:
         str(num_classes),
         f"{count_parameters(variables['params']) / 1e6:.2f}",
         f"{count_multiply_adds(model, (size, size, 3)) / 1e9:.3f}",
-        ", ".join(model.options),
     ]
 
 

@@ -109,6 +109,14 @@ def test_evaluate_measures_the_same_from_the_checkpoints(trained):
     assert training.evaluate(config, workdir) == results
 
 
+def test_evaluate_measures_what_there_is(trained, tmp_path):
+    config, workdir = trained
+    shutil.copytree(workdir / "clone", tmp_path / "w" / "clone")
+    (tmp_path / "w" / "distillation").mkdir()  # killed before its first checkpoint
+    given = with_(config, baseline__checkpoint=str(workdir / "baseline"))
+    assert list(training.evaluate(given, tmp_path / "w")) == ["baseline", "clone"]
+
+
 def test_evaluate_needs_something_trained(trained, tmp_path):
     with pytest.raises(UserError, match="nothing trained"):
         training.evaluate(trained[0], tmp_path / "empty")
