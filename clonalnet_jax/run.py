@@ -29,7 +29,7 @@ def train_run(
     network: ConfigDict,
     loss_fn: LossFn,
     baseline: Teacher | None,
-    start: Variables | None = None,
+    start: Callable[[], Variables | None] = lambda: None,
 ) -> bool:
     """Trains one network to its last step, from its last checkpoint if it has one.
 
@@ -42,7 +42,8 @@ def train_run(
       network: `config.baseline` or `config.clone`.
       loss_fn: see `methods.LossFn`.
       baseline: whose logits the loss is given; None where it needs none.
-      start: variables to begin with instead of random ones; what they lack is random.
+      start: gives variables to begin with instead of random ones, or None; what they
+        lack is random. Not called where a checkpoint is resumed.
 
     Returns:
       Whether anything was left to train.
@@ -87,7 +88,7 @@ def train_run(
             return False
         _loop(
             experiment,
-            saved[0] if saved else _first_state(mesh, init, init_key, start),
+            saved[0] if saved else _first_state(mesh, init, init_key, start()),
             lambda state, batch: train_step(state, variables, batch, augment_key),
             seed=2 * config.seed + stream,
             recorder=_Recorder(experiment, meta, schedule),

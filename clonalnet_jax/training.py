@@ -1,5 +1,6 @@
 """One story: get a baseline, check it, train each method beside it, report."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
             network=config.baseline,
             loss_fn=make_method("cross_entropy", config).loss_fn,
             baseline=None,
-            start=starting_weights(experiment),
+            start=partial(starting_weights, experiment),
         )
         baseline = _report(experiment, "baseline", anew=trained or anew)
     top1 = read_results(experiment.workdir)["baseline"]["top1"]
