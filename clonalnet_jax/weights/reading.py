@@ -6,6 +6,7 @@ storages. Everything else is refused before it is called.
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -122,7 +123,8 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, name, key, _, count = pid
-        assert kind == "storage", "PyTorch saves nothing else by reference"
+        if kind != "storage":
+            raise ValueError(f"a reference to a {kind}, not to a storage")
         content = self._load_storage(key)
         return _Storage(np.frombuffer(content, _STORAGES[name], count))
 
@@ -142,9 +144,10 @@ class _RebuildTensor:
     ) -> np.ndarray:
         array = storage.array
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-        # as_strided reads wherever it is told to, so the file must not tell it.
+        # as_strided reads wherever it is told to, so the file must not tell it; nor
+        # may a stride of 0 make a few bytes fill the memory.
         inside = min(offset, *strides, 0) >= 0 and (0 in shape or last < array.size)
-        if not inside:
+        if not inside or math.prod(shape) > array.size:
             raise ValueError("a tensor lies outside its storage")
         byte_strides = [stride * array.itemsize for stride in strides]
         view = np.lib.stride_tricks.as_strided(array[offset:], shape, byte_strides)
