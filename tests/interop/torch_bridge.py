@@ -77,4 +77,4 @@ def relative_difference(ours, theirs):
     """The largest difference over the largest value."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape
-    return np.abs(ours - theirs).max() / np.abs(theirs).max()
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
