@@ -35,12 +35,12 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
       variables: `params` and `batch_stats` of a network of `clonalnet_jax.models`.
 
     Returns:
-      By PyTorch's names, in PyTorch's layouts; contiguous.
+      By PyTorch's names, in PyTorch's layouts; contiguous copies, which may be written.
     """
     state = {}
     for path, array in flatten_dict(dict(variables)).items():
         name = torch_name(path[1:])
-        state[name] = np.ascontiguousarray(_turn(np.asarray(array), path[-1]))
+        state[name] = np.array(_turn(np.asarray(array), path[-1]), order="C")
         if path[-1] == "var":
             counter = name.removesuffix("running_var") + _COUNTER
             state[counter] = np.zeros((), np.int64)
