@@ -152,6 +152,7 @@ class Checkpoints:
         }
         while (step := self._manager.latest_step()) is not None:
             try:
+                digests.verify(self.directory / str(step))
                 saved = _restore(self._manager, self.directory, step, None, {})["meta"]
                 _check_same_network(self.directory / str(step), Meta(**saved), meta)
                 items = _restore(self._manager, self.directory, step, mesh, target)
@@ -216,6 +217,7 @@ def read_meta(directory: Path, *, which: str = "last") -> Meta:
     """
     with _reader(directory) as manager:
         step = _pick(manager, directory, which)
+        digests.verify(directory / str(step))
         return Meta(**_restore(manager, directory, step, None, {})["meta"])
 
 
@@ -291,7 +293,10 @@ def _restore(
     mesh: Mesh | None,
     target: dict[str, Any],
 ) -> Any:
-    """Restores `meta` and the items of `target`, with its shapes, onto the mesh."""
+    """Restores `meta` and the items of `target`, with its shapes, onto the mesh.
+
+    The caller has verified the digests, once for all that it restores of a step.
+    """
 
     def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
         assert mesh is not None, "arrays need a mesh"
@@ -301,7 +306,6 @@ def _restore(
         name: ocp.args.StandardRestore(jax.tree.map(abstract, tree))
         for name, tree in target.items()
     }
-    digests.verify(directory / str(step))
     try:
         return manager.restore(
             step,

@@ -11,10 +11,12 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from clonalnet_jax.baseline import read_weights
+from clonalnet_jax.checkpoints import read_meta
 from clonalnet_jax.errors import unknown_name
 from clonalnet_jax.models import create_model
 from clonalnet_jax.network import Network, load_network
 from clonalnet_jax.steps import predict
+from clonalnet_jax.workdir import trained_runs
 
 
 class Classifier(NamedTuple):
@@ -60,9 +62,7 @@ def load_classifier(
 
 
 def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
-    known = sorted(
-        {p.parent.parent.name for p in workdir.glob("*/[0-9]*/_CHECKPOINT_METADATA")}
-    )
+    known = trained_runs(workdir)
     if run in known:
         return load_network(workdir / run, mesh, which=config.select)
     given = config.baseline
@@ -70,10 +70,10 @@ def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
         return load_network(Path(given.checkpoint).expanduser(), mesh)
     if run == "baseline" and given.weights is not None and known:
         # Weights do not say what they are of; a run that learned from them does.
-        meta = load_network(workdir / known[0], mesh).meta
+        meta = read_meta(workdir / known[0])
         model = create_model(given.model, len(meta.class_names), **given.options)
         variables = read_weights(given, model, meta.image_shape)
         own = {"model": given.model, "options": given.options.to_dict()}
         meta = dataclasses.replace(meta, method="baseline", step=0, **own)
         return Network(model, variables, meta)
-    raise unknown_name(f"run of workdir {workdir}", run, dict.fromkeys(known))
+    raise unknown_name(f"run of workdir {workdir}", run, known)

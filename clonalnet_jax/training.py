@@ -20,9 +20,9 @@ from clonalnet_jax.models import count_parameters
 from clonalnet_jax.network import Network, load_network
 from clonalnet_jax.run import train_run
 from clonalnet_jax.workdir import (
-    has_checkpoints,
     open_workdir,
     read_results,
+    trained_runs,
     write_results,
 )
 
@@ -79,7 +79,7 @@ def evaluate(
       UserError: there is nothing to evaluate, or something that the user can mend.
     """
     experiment = open_experiment(config, workdir)
-    if not has_checkpoints(workdir):
+    if not trained_runs(workdir):
         raise UserError(
             f"workdir {workdir}",
             got="nothing trained there",
@@ -91,7 +91,7 @@ def evaluate(
     if given is not None:
         _store(experiment, "baseline", _measure(experiment, given))
     for name in ("baseline", *config.methods):
-        if has_checkpoints(workdir, name):
+        if name in trained_runs(workdir):
             _report(experiment, name, anew=True)
     return _show(experiment)
 

@@ -44,7 +44,7 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     path = workdir / "config.json"
     saved = read_json(path, None)
     # A start that failed before it saved anything binds nobody.
-    if saved is not None and has_checkpoints(workdir) and not force_config:
+    if saved is not None and trained_runs(workdir) and not force_config:
         _check_same_meaning(path, saved, resolved)
     if jax.process_index() != 0:
         return
@@ -55,9 +55,10 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     write_atomically(path, json.dumps(starts, indent=2))
 
 
-def has_checkpoints(workdir: Path, run: str = "*") -> bool:
-    """Whether a run of a workdir, or any run, has saved a step."""
-    return any(workdir.glob(f"{run}/[0-9]*/_CHECKPOINT_METADATA"))
+def trained_runs(workdir: Path) -> list[str]:
+    """Names of the runs of a workdir that have saved a step, in order."""
+    steps = workdir.glob("*/[0-9]*/_CHECKPOINT_METADATA")
+    return sorted({path.parent.parent.name for path in steps})
 
 
 def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
