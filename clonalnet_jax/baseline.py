@@ -187,7 +187,7 @@ def check_better_than_chance(experiment: Experiment, top1: float) -> None:
     limit = experiment.config.baseline.min_top1
     reason = "config.baseline.min_top1"
     if limit is None:
-        labels = experiment.dataset.test.label
+        labels = experiment.dataset.test.labels()
         share = np.bincount(labels).max() / len(labels)
         # Three standard errors above what naming the commonest class always gives.
         limit = 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)

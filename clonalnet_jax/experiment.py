@@ -1,20 +1,19 @@
 """What every run of a workdir shares, checked once before any work is done."""
 
-import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data, partition, steps
 from clonalnet_jax.checkpoints import Meta
-from clonalnet_jax.data import loader
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.evaluation import evaluate
+from clonalnet_jax.feed import Feed
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import create_model
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
@@ -64,27 +63,32 @@ class Experiment(NamedTuple):
             num_steps=self.num_steps,
         )
 
-    def make_prepare(self) -> steps.PrepareFn:
+    def make_prepare(self) -> data.PrepareFn:
         """The config's augmentation and normalisation; see `data.make_prepare`."""
-        config = self.config.data
         return data.make_prepare(
-            mean=config.mean,
-            std=config.std,
-            crop_padding=config.crop_padding,
-            flip=config.flip,
+            **data.prepare_options(self.config.data),
+            num_classes=self.dataset.num_classes,
         )
 
     def train_batches(self, *, seed: int, start_step: int) -> Iterator[Any]:
         """Sharded training batches from a step to the end of the run."""
-        batches = data.train_batches(
-            self.dataset.train,
+        return self.feed(self.dataset.train).train(
             batch_size=self.config.batch_size,
             seed=seed,
             start_step=start_step,
             num_steps=self.num_steps,
-            threads=self.config.data.threads,
         )
-        return loader.ahead(map(self._shard, batches))
+
+    def feed(self, source: data.Source) -> Feed:
+        """The way of a source's examples onto the devices."""
+        config = self.config.data
+        loading = data.Loading(
+            shape=self.dataset.image_shape,
+            on_error=config.on_error,
+            threads=config.threads or os.cpu_count() or 1,
+            workers=config.workers,
+        )
+        return Feed(self.mesh, source, loading, self.reporter.warn)
 
     def make_evaluator(
         self, model: nn.Module
@@ -96,16 +100,10 @@ class Experiment(NamedTuple):
         )
 
         def evaluator(variables: Any, source: data.Source) -> dict[str, float]:
-            batches = data.eval_batches(
-                source, batch_size=config.batch_size, threads=config.data.threads
-            )
-            return evaluate(step, variables, loader.ahead(map(self._shard, batches)))
+            batches = self.feed(source).evaluate(batch_size=config.batch_size)
+            return evaluate(step, variables, batches)
 
         return evaluator
-
-    @property
-    def _shard(self) -> functools.partial[dict[str, jax.Array]]:
-        return functools.partial(partition.shard_batch, self.mesh)
 
 
 def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
@@ -132,6 +130,8 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
             remedy="set a smaller --config.batch_size or add images",
         )
     experiment = Experiment(config, workdir, dataset, mesh, Reporter(workdir))
+    for note in dataset.notes:
+        experiment.reporter.warn(note)
     for network in (config.baseline, config.clone):
         experiment.make_network(network)
     return experiment
@@ -177,7 +177,6 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "loss.temperature": config.loss.temperature,
         "distillation.temperature": config.distillation.temperature,
-        "data.threads": config.data.threads,
     }
     for key, value in positive.items():
         if not value > 0:

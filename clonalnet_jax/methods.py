@@ -52,7 +52,7 @@ def _cross_entropy(config: ConfigDict) -> Method:
 
     def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
         del baseline_logits
-        return {"loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels)}
+        return {"loss": _cross_entropy_of(logits, labels)}
 
     return Method(loss_fn, needs_baseline=False)
 
@@ -63,8 +63,9 @@ def _label_smoothing(config: ConfigDict) -> Method:
 
     def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
         del baseline_logits
-        one_hot = jax.nn.one_hot(labels, logits.shape[-1])
-        targets = optax.smooth_labels(one_hot, smoothing)
+        if labels.ndim == 1:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(labels, smoothing)
         return {"loss": optax.softmax_cross_entropy(logits, targets)}
 
     return Method(loss_fn, needs_baseline=False)
@@ -75,7 +76,7 @@ def _distillation(config: ConfigDict) -> Method:
     temperature, weight = config.distillation.temperature, config.distillation.weight
 
     def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
-        hard = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        hard = _cross_entropy_of(logits, labels)
         soft = losses.distillation_loss(
             logits, baseline_logits, temperature=temperature
         )
@@ -101,6 +102,13 @@ def _clone(config: ConfigDict) -> Method:
         return {"loss": loss, **terms._asdict()}
 
     return Method(loss_fn, needs_baseline=True)
+
+
+def _cross_entropy_of(logits: Array, labels: Array) -> Array:
+    """Per example; the labels are integers `[b]` or, mixed, distributions `[b, c]`."""
+    if labels.ndim == logits.ndim:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 _METHODS = {

@@ -1,10 +1,12 @@
 """Where arrays live: the only room that knows how many devices there are."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -72,6 +74,17 @@ def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
     """Jits `(variables, batch) -> sums`."""
     whole, split = replicated(mesh), batch_sharding(mesh)
     return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+
+
+@functools.cache
+def jit_gather(mesh: Mesh) -> Callable[..., Any]:
+    """Jits `(arrays [n, ...], index [b]) -> arrays [b, ...]`, split over `data`."""
+    whole, split = replicated(mesh), batch_sharding(mesh)
+
+    def gather(arrays: chex.ArrayTree, index: jax.Array) -> chex.ArrayTree:
+        return jax.tree.map(lambda x: jnp.take(x, index, axis=0, mode="clip"), arrays)
+
+    return jax.jit(gather, in_shardings=(whole, split), out_shardings=split)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

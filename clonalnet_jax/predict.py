@@ -14,7 +14,8 @@ from rich.text import Text
 
 from clonalnet_jax import partition
 from clonalnet_jax.classifier import Classifier, load_classifier
-from clonalnet_jax.data.folder import EXTENSIONS
+from clonalnet_jax.data.images import EXTENSIONS, BadImageError
+from clonalnet_jax.data.reader import Reader, make_reader
 from clonalnet_jax.errors import UserError
 
 Ranking = list[tuple[str, float]]
@@ -43,8 +44,8 @@ def predict_files(
 ) -> Iterator[Prediction]:
     """Classifies image files and the images of folders.
 
-    Images are turned upright, made grey or RGB as the network's, resized to the
-    network's shorter side and cropped in the centre.
+    Images are read as in evaluation: turned upright, made grey or RGB as the network's,
+    resized and cropped in the centre to the network's size.
 
     Args:
       config: that the workdir was trained with; its data are not needed.
@@ -64,12 +65,14 @@ def predict_files(
         load_classifier(config, workdir, name, mesh) for name in (run, "baseline")
     ]
     forward = [jax.jit(network.logits) for network in networks]
+    shape = networks[0].network.meta.image_shape
+    reader = make_reader(config.data, channels=shape[-1])
     for start in range(0, len(files), _BATCH):
         chunk = files[start : start + _BATCH]
-        loaded = [_load(path, networks[0].network.meta.image_shape) for path in chunk]
+        loaded = [_load(path, shape, reader) for path in chunk]
         good = [image for image in loaded if isinstance(image, np.ndarray)]
         # Always a whole batch, so that nothing is compiled twice.
-        images = np.zeros((_BATCH, *networks[0].network.meta.image_shape), np.float32)
+        images = np.zeros((_BATCH, *shape), np.float32)
         images[: len(good)] = np.reshape(good, (len(good), *images.shape[1:]))
         logits = [
             step(network.network.variables, images)
@@ -156,17 +159,18 @@ def _find(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _load(path: Path, image_shape: Sequence[int]) -> np.ndarray | str:
+def _load(path: Path, image_shape: Sequence[int], reader: Reader) -> np.ndarray | str:
     """Pixels in [0, 1] of the network's shape, or why there are none."""
     height, width, channels = image_shape
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            pixels = upright.convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(pixels, (width, height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}"
-    return (np.asarray(fitted, np.float32) / 255).reshape(height, width, channels)
+        pixels = reader(path.read_bytes(), None)
+    except (OSError, BadImageError) as error:
+        return str(error)
+    if pixels.shape[:2] != (height, width):
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(fitted).reshape(height, width, channels)
+    return pixels.astype(np.float32) / 255
 
 
 def _lines(ranking: Ranking) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from clonalnet_jax.data.augment import PrepareFn
 from clonalnet_jax.evaluation import MetricSums, metric_sums
 from clonalnet_jax.methods import LossFn
 from clonalnet_jax.state import TrainState
@@ -20,7 +21,6 @@ from clonalnet_jax.state import TrainState
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 ForwardFn = Callable[[Any, Float[Array, "b h w c"]], Float[Array, "b classes"]]
-PrepareFn = Callable[..., Float[Array, "b h w c"]]
 
 
 def init_state(
@@ -63,7 +63,7 @@ def make_train_step(
       model: the network being trained.
       optimizer: an optax transformation.
       loss_fn: see `methods.LossFn`.
-      prepare: `(batch, key) -> images`, the augmentation and normalisation.
+      prepare: `(batch, key) -> (images, labels)`; see `data.make_prepare`.
       baseline: `(baseline_variables, images) -> logits` of the frozen network, in eval
         mode; it sees the very images that the clone sees. None where the loss needs
         none.
@@ -76,7 +76,7 @@ def make_train_step(
     def train_step(
         state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
     ) -> tuple[TrainState, Metrics]:
-        images = prepare(batch, key)
+        images, labels = prepare(batch, key)
         baseline_logits = None
         if baseline is not None:
             baseline_logits = jax.lax.stop_gradient(
@@ -90,7 +90,7 @@ def make_train_step(
                 train=True,
                 mutable=["batch_stats"],
             )
-            terms = loss_fn(logits, baseline_logits, batch["label"])
+            terms = loss_fn(logits, baseline_logits, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
 
         gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(
@@ -104,7 +104,8 @@ def make_train_step(
             opt_state=opt_state,
         )
         metrics = {name: jnp.mean(term) for name, term in terms.items()}
-        metrics["top1"] = jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])
+        likeliest = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+        metrics["top1"] = jnp.mean(jnp.argmax(logits, axis=-1) == likeliest)
         metrics["grad_norm"] = optax.tree.norm(gradient)
         return new_state, metrics
 
@@ -125,15 +126,15 @@ def make_eval_step(
 
     Args:
       model: the network.
-      prepare: `(batch, None) -> images`, without augmentation.
+      prepare: as `make_train_step`; called with key None.
 
     Returns:
       `(variables, batch) -> MetricSums`; examples whose `mask` is 0 do not count.
     """
 
     def eval_step(variables: Any, batch: Batch) -> MetricSums:
-        logits = predict(model, variables, prepare(batch, None))
-        return metric_sums(logits, batch["label"], batch["mask"])
+        images, labels = prepare(batch, None)
+        return metric_sums(predict(model, variables, images), labels, batch["mask"])
 
     return eval_step
 

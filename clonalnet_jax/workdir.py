@@ -19,7 +19,10 @@ from clonalnet_jax.errors import UserError
 _FREE_KEYS = (
     "baseline.min_top1",
     "checkpoint_every_epochs",
+    "data.on_device",
+    "data.on_error",
     "data.threads",
+    "data.workers",
     "log_every_steps",
     "methods",
 )

@@ -72,12 +72,45 @@ def get_config() -> ConfigDict:
     # Root of the folder, or TFDS data directory (None: TFDS's default).
     config.data.path = config_dict.placeholder(str)
     config.data.train_split = "train"
-    config.data.test_split = "test"
+    config.data.test_split = "test"  # of a folder also "val", "valid", "validation"
+    # Of folders <path>/<class>/<image>, which have no splits: the part of every class
+    # that is the test split, and what it is drawn with (whatever config.seed is).
+    config.data.test_fraction = 0.2
+    config.data.split_seed = 0
     config.data.examples_per_class = 0  # of the training split; 0: all
     config.data.holdout = 0  # training images kept aside, for config.select = "best"
+    config.data.on_error = "raise"  # or "skip" unreadable images, at most 1 %
+    # Whether all images lie on the device, from where batches are gathered. None: if
+    # they fit into 2 GiB and image_size is None.
+    config.data.on_device = config_dict.placeholder(bool)
+    config.data.threads = config_dict.placeholder(int)  # that decode; None: all cores
+    config.data.workers = 0  # processes of so many threads each; 0: only threads
+
+    # On the host. With a size, training takes random-resized crops (Szegedy et al.
+    # 2015) and evaluation the centre after a resize of the shorter side; None: images
+    # are used as they are and must be of one size.
+    config.data.image_size = config_dict.placeholder(int)
+    config.data.resize_size = config_dict.placeholder(int)  # None: 256/224 of the size
+    config.data.crop_scale = (0.08, 1.0)  # range of a crop's share of the area
+    config.data.crop_ratio = (3 / 4, 4 / 3)  # range of its width over its height
+    config.data.interpolation = "bilinear"  # or "bicubic"; both with antialiasing
+    # Strengths of brightness, contrast, saturation and hue.
+    config.data.color_jitter = (0.0, 0.0, 0.0, 0.0)
+    config.data.rand_augment_layers = 0
+    config.data.rand_augment_magnitude = 9
+
+    # On the device, inside the step.
     config.data.mean = (0.5,)  # per channel or one for all, of pixels in [0, 1]
     config.data.std = (0.25,)
     config.data.crop_padding = 0  # pixels around a random crop of the image's size
     config.data.flip = False  # left and right, half of the time
-    config.data.threads = 2  # that read ahead
+    config.data.cutout = 0  # side of a square that is blanked, in pixels
+    config.data.mixup_alpha = 0.0  # 0: none; with both, each image takes one of them
+    config.data.cutmix_alpha = 0.0
+
+    # Random images instead of the data set, for dry runs and benchmarks.
+    config.data.synthetic = False
+    config.data.synthetic_shape = (32, 32, 3)
+    config.data.synthetic_classes = 10
+    config.data.synthetic_examples = 512  # of each split
     return config.lock()

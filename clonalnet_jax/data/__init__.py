@@ -1,14 +1,16 @@
 """Images and labels: sources, the loader and on-device augmentation."""
 
-from clonalnet_jax.data.augment import make_prepare
-from clonalnet_jax.data.loader import eval_batches, train_batches
-from clonalnet_jax.data.sources import Dataset, Source, open_dataset
+from clonalnet_jax.data.augment import PrepareFn, make_prepare, prepare_options
+from clonalnet_jax.data.loader import Loading
+from clonalnet_jax.data.sources import Dataset, Source, open_dataset, open_splits
 
 __all__ = [
     "Dataset",
+    "Loading",
+    "PrepareFn",
     "Source",
-    "eval_batches",
     "make_prepare",
     "open_dataset",
-    "train_batches",
+    "open_splits",
+    "prepare_options",
 ]

@@ -1,103 +1,169 @@
-"""A folder of images: `<path>/<split>/<class>/<image>`."""
+"""Folders of images: `<path>/<split>/<class>/<image>` or `<path>/<class>/<image>`."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
+from clonalnet_jax.data.images import EXTENSIONS
+from clonalnet_jax.data.records import Files, Split
 from clonalnet_jax.errors import UserError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+# What the folder of `config.data.test_split` may also be called, the first that is
+# there.
+_TEST_NAMES = ("test", "val", "valid", "validation")
 
 
-def read(config: ConfigDict, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Decodes one split into memory; the classes are in the order of their names.
+def open_splits(config: ConfigDict) -> tuple[Split, Split]:
+    """Lists the training and the test images; nothing is decoded.
+
+    Files are searched for at any depth below a class folder; hidden files and folders
+    are passed over. The classes are in the order of their names. Without folders for
+    splits, the same `test_fraction` of every class is the test split whatever the seed
+    of a run, so that runs can be compared; `split_seed` picks another.
 
     Args:
-      config: `config.data`; `path` is the root, `examples_per_class` limits the
-        training split, so that no more than needed is decoded.
-      split: name of the folder below the root.
+      config: `config.data`.
 
     Returns:
-      RGB images uint8 `[n, h, w, 3]`, labels int32 `[n]`, class names.
+      Training and test split, in the order of classes and file names.
 
     Raises:
-      UserError: a folder is missing or empty, a file cannot be decoded, or images
-        differ in size.
+      UserError: a folder is missing or empty.
     """
-    root = _split_folder(config, split)
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    if len(names) < 2:
-        raise UserError(
-            f"data set folder {root}",
-            got=f"{len(names)} sub-folders",
-            expected="one sub-folder for each of at least two classes",
-            remedy="see --config.data.path: <path>/<split>/<class>/<image>",
-        )
-    limit = config.examples_per_class if split == config.train_split else 0
-    files = [_class_files(root / name)[: limit or None] for name in names]
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(_decode, (path for paths in files for path in paths)))
-    labels = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, files)))
-    _check_one_size(images, (path for paths in files for path in paths))
-    return np.stack(images), labels, names
+    root = _root(config)
+    if _is_split(root / config.train_split):
+        folders = root / config.train_split, _test_folder(root, config.test_split)
+        train, test = (_list(folder) for folder in folders)
+        return _split(folders[0], *train), _split(folders[1], *test)
+    if not any(_has_images(Path(entry.path)) for entry in _folders(root)):
+        raise _no_split(root, config.train_split)
+    names, files = _list(root)
+    parts = _divide(files, config.test_fraction, config.split_seed)
+    _check_division(root, names, parts, config.test_fraction)
+    train_part, test_part = (_split(root, names, part) for part in parts)
+    return train_part, test_part
 
 
-def _split_folder(config: ConfigDict, split: str) -> Path:
+def _root(config: ConfigDict) -> Path:
     if not config.path:
         raise UserError(
             "config.data.path",
             got="not set",
-            expected="the folder that holds <split>/<class>/<image>",
+            expected="the folder of <split>/<class>/<image> or <class>/<image>",
             remedy="--config.data.path=/path/to/images",
         )
     root = Path(config.path).expanduser()
-    if not (root / split).is_dir():
-        found = sorted(e.name for e in root.iterdir()) if root.is_dir() else []
+    if not root.is_dir():
         raise UserError(
-            f"data set folder {root / split}",
-            got="not a folder"
-            + (f"; {root} holds {', '.join(found[:5])}" if found else ""),
-            expected=f"<path>/{split}/<class>/<image>",
-            remedy="set --config.data.path, .train_split and .test_split",
+            f"data set folder {root}",
+            got="a file" if root.exists() else "nothing there",
+            expected="a folder of images",
+            remedy="set --config.data.path",
         )
-    return root / split
+    return root
 
 
-def _class_files(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
-    if not files:
+def _is_split(folder: Path) -> bool:
+    """Whether a folder holds class folders, and is no class called `train` itself."""
+    return folder.is_dir() and not _has_images(folder)
+
+
+def _test_folder(root: Path, split: str) -> Path:
+    names = _TEST_NAMES if split in _TEST_NAMES else (split,)
+    for name in (split, *names):
+        if (root / name).is_dir():
+            return root / name
+    raise _no_split(root, split)
+
+
+def _no_split(root: Path, split: str) -> UserError:
+    found = ", ".join(sorted(entry.name for entry in _folders(root))[:5])
+    return UserError(
+        f"data set folder {root / split}",
+        got=f"not there; {root} holds {found or 'no folder'}",
+        expected=f"<path>/{split}/<class>/<image>, or <path>/<class>/<image>",
+        remedy="set --config.data.path, .train_split and .test_split",
+    )
+
+
+def _list(folder: Path) -> tuple[list[str], list[list[str]]]:
+    """Class names and the files of each, relative to the folder."""
+    names = sorted(entry.name for entry in _folders(folder))
+    if len(names) < 2:
         raise UserError(
-            f"class folder {folder}",
-            got="no image files",
-            expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-            remedy="add images or remove the folder",
+            f"data set folder {folder}",
+            got=f"{len(names)} sub-folders",
+            expected="one sub-folder for each of at least two classes",
+            remedy="see --config.data.path: <path>/<split>/<class>/<image>",
         )
-    return files
-
-
-def _decode(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"image {path}",
-            got=f"{type(error).__name__}: {error}",
-            expected="a whole JPEG, PNG, WebP or BMP file",
-            remedy="replace or delete the file",
-        ) from error
-
-
-def _check_one_size(images: list[np.ndarray], paths: Iterable[Path]) -> None:
-    for image, path in zip(images, paths, strict=True):
-        if image.shape != images[0].shape:
+    files = [sorted(_images(folder, name)) for name in names]
+    for name, found in zip(names, files, strict=True):
+        if not found:
             raise UserError(
-                f"image {path}",
-                got=f"{image.shape[1]}x{image.shape[0]} pixels",
-                expected=f"{images[0].shape[1]}x{images[0].shape[0]}, as the others",
-                remedy="resize the images to one size first",
+                f"class folder {folder / name}",
+                got="no image files",
+                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
+                remedy="add images or remove the folder",
             )
+    return names, files
+
+
+def _images(root: Path, below: str) -> Iterator[str]:
+    with os.scandir(root / below) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _images(root, f"{below}/{entry.name}")
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                yield f"{below}/{entry.name}"
+
+
+def _has_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(
+            entry.is_file() and os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+            for entry in entries
+        )
+
+
+def _folders(root: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(root) as entries:
+        return [e for e in entries if e.is_dir() and not e.name.startswith(".")]
+
+
+def _divide(
+    files: list[list[str]], fraction: float, seed: int
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Draws the same share of every class for testing."""
+    rng = np.random.default_rng(seed)
+    train, test = [], []
+    for names in files:
+        count = round(fraction * len(names))
+        order = rng.permutation(len(names))
+        train.append([names[i] for i in np.sort(order[count:])])
+        test.append([names[i] for i in np.sort(order[:count])])
+    return train, test
+
+
+def _check_division(
+    root: Path, names: list[str], parts: tuple[list[list[str]], ...], fraction: float
+) -> None:
+    for name, *files in zip(names, *parts, strict=True):
+        if not all(files):
+            raise UserError(
+                f"class folder {root / name}",
+                got=f"{len(files[0])} training and {len(files[1])} test images at "
+                f"config.data.test_fraction = {fraction}",
+                expected="at least one of each",
+                remedy="add images, or set another --config.data.test_fraction",
+            )
+
+
+def _split(folder: Path, names: list[str], files: list[list[str]]) -> Split:
+    labels = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, files)))
+    paths = tuple(path for paths in files for path in paths)
+    return Split(Files(str(folder), paths, labels), tuple(names), 3, f"folder {folder}")

@@ -1,82 +1,137 @@
-"""Batches through Grain: a pure function of (seed, step), whatever the topology.
+"""Batches as a pure function of (seed, step), whatever the topology.
 
 There is no iterator state to save. Example number `k` of a run is fixed by the seed
 alone and step `s` takes numbers `s * batch_size` onwards, so the step that stands in a
-checkpoint says where the data stand, on any number of hosts.
+checkpoint says where the data stand, on any number of hosts, workers and devices.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import grain
 import jax
 import numpy as np
 
-from clonalnet_jax.data.sources import Source
+from clonalnet_jax.data.sources import (
+    Example,
+    Source,
+    UnreadableImageError,
+    whole_image,
+)
 
 Batch = dict[str, np.ndarray]
 T = TypeVar("T")
 
 
-def train_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    num_steps: int,
-    threads: int,
+class Loading(NamedTuple):
+    """How images are read; nothing of it changes what is read.
+
+    Attributes:
+      shape: `(height, width, channels)` of every image.
+      on_error: `raise`, or `skip` what cannot be decoded.
+      threads: that read ahead, in every worker.
+      workers: processes; 0 reads in threads of this one.
+    """
+
+    shape: tuple[int, int, int]
+    on_error: str
+    threads: int
+    workers: int
+
+
+def train_indices(
+    size: int, *, batch_size: int, seed: int, start_step: int, num_steps: int
 ) -> Iterator[Batch]:
-    """This process's share of the batches of steps `start_step` to `num_steps`.
+    """Which examples this process's share of every batch holds.
 
     Epochs follow each other without a gap: every example comes once per epoch, in an
     order of its own, and a batch may hold the end of one epoch and the start of the
     next.
 
     Args:
-      source: training examples.
+      size: number of examples.
       batch_size: global, over all processes.
       seed: of the order.
       start_step: steps already done.
       num_steps: steps of the whole run.
-      threads: that read ahead.
 
     Yields:
-      `image` uint8 `[b, h, w, c]`, `label`, `index` (of the example in its source) and
-      `epoch`, int32 `[b]`, where b is `batch_size / processes`.
+      `index` (of the example in its source) and `epoch`, int32 `[b]`, where b is
+      `batch_size / processes`.
     """
-    size = len(source)
-
-    def example(position: int, index: int) -> Batch:
-        epoch = np.asarray(position // size, np.int32)
-        return {**source[index], "index": np.asarray(index, np.int32), "epoch": epoch}
-
-    order = grain.MapDataset.range(size).seed(seed).shuffle().repeat()
-    batches = _share(order.map_with_index(example), batch_size)
-    yield from batches[start_step:num_steps].to_iter_dataset(_read_options(threads))
+    share = _share(batch_size)
+    for step in range(start_step, num_steps):
+        yield _train_indices(size, share, seed, step)
 
 
-def eval_batches(source: Source, *, batch_size: int, threads: int) -> Iterator[Batch]:
-    """This process's share of batches that hold every example exactly once.
+def train_batches(
+    source: Source,
+    loading: Loading,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    num_steps: int,
+) -> Iterator[Batch]:
+    """The examples of `train_indices`, decoded and augmented ahead of time.
+
+    The augmentation of an example depends on (seed, epoch, index) alone.
+
+    Args:
+      source: training examples.
+      loading: how to read them.
+      batch_size: as `train_indices`.
+      seed: of order and augmentation.
+      start_step: as `train_indices`.
+      num_steps: as `train_indices`.
+
+    Yields:
+      `image` uint8 `[b, h, w, c]`, `label`, `index`, `epoch`, int32 `[b]`, and
+      `skipped`, bool `[b]`: an image that could not be read, in whose place the next
+      one of the source stands.
+
+    Raises:
+      UnreadableImageError: an image cannot be read, unless `on_error` is `skip`.
+    """
+    make = functools.partial(_train_batch, source, loading, _share(batch_size), seed)
+    yield from _read(make, range(start_step, num_steps), loading)
+
+
+def eval_indices(size: int, *, batch_size: int) -> Iterator[Batch]:
+    """Which examples this process's share of padded batches holds: each exactly once.
+
+    Args:
+      size: number of examples.
+      batch_size: global, over all processes.
+
+    Yields:
+      `index` int32 `[b]` and `mask` float32 `[b]`: 0 marks the padding of the end.
+    """
+    share = _share(batch_size)
+    for step in range(-(-size // batch_size)):
+        yield _eval_indices(size, share, step)
+
+
+def eval_batches(
+    source: Source, loading: Loading, *, batch_size: int
+) -> Iterator[Batch]:
+    """The examples of `eval_indices`.
 
     Args:
       source: examples.
+      loading: how to read them.
       batch_size: global, over all processes.
-      threads: that read ahead.
 
     Yields:
-      `image`, `label` and `mask`, float32 `[b]`: 0 marks the padding of the last batch.
+      `image`, `label`, `mask`, and `skipped`, bool `[b]`: an image that could not be
+      read, whose mask is 0.
+
+    Raises:
+      UnreadableImageError: an image cannot be read, unless `on_error` is `skip`.
     """
-    size = len(source)
-
-    def example(position: int) -> Batch:
-        real = position < size
-        chosen = source[position if real else 0]
-        return {**chosen, "mask": np.asarray(real, np.float32)}
-
-    padded = -(-size // batch_size) * batch_size
-    positions = grain.MapDataset.range(padded).map(example)
-    yield from _share(positions, batch_size).to_iter_dataset(_read_options(threads))
+    make = functools.partial(_eval_batch, source, loading, _share(batch_size))
+    yield from _read(make, range(-(-len(source) // batch_size)), loading)
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
@@ -97,12 +152,113 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
     yield from held
 
 
-def _share(examples: grain.MapDataset, batch_size: int) -> grain.MapDataset:
-    """Splits every global batch over the processes."""
-    processes = jax.process_count()
-    mine = examples[jax.process_index() :: processes]
-    return mine.batch(batch_size // processes)
+class _Share(NamedTuple):
+    """One process's block of every global batch.
+
+    Blocks follow each other, so that the order within a batch, and with it whatever
+    mixes the examples of a batch, does not depend on the number of processes.
+    """
+
+    batch_size: int
+    size: int
+    first: int
+
+    def positions(self, step: int) -> np.ndarray:
+        """Which examples of the whole run these are, int64 `[size]`."""
+        return step * self.batch_size + self.first + np.arange(self.size)
 
 
-def _read_options(threads: int) -> grain.ReadOptions:
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+def _share(batch_size: int) -> _Share:
+    local = batch_size // jax.process_count()
+    return _Share(batch_size, local, jax.process_index() * local)
+
+
+def _train_indices(size: int, share: _Share, seed: int, step: int) -> Batch:
+    epoch, place = np.divmod(share.positions(step), size)
+    index = np.zeros(share.size, np.int32)
+    for number in np.unique(epoch):
+        now = epoch == number
+        index[now] = _order(seed, int(number), size)[place[now]]
+    return {"index": index, "epoch": epoch.astype(np.int32)}
+
+
+# Two epochs of the two networks that may be read at once; an ImageNet takes 10 MB.
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def _eval_indices(size: int, share: _Share, step: int) -> Batch:
+    index = share.positions(step)
+    mask = (index < size).astype(np.float32)
+    return {"index": np.minimum(index, size - 1).astype(np.int32), "mask": mask}
+
+
+def _train_batch(
+    source: Source, loading: Loading, share: _Share, seed: int, step: int
+) -> Batch:
+    batch = {**_train_indices(len(source), share, seed, step), **_blank(share, loading)}
+    for row, (epoch, index) in enumerate(
+        zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
+    ):
+        rng = np.random.default_rng((seed, epoch, index))
+        example, skipped = _readable(source, loading, index, rng)
+        batch["image"][row], batch["label"][row] = example
+        batch["skipped"][row] = skipped
+    return batch
+
+
+def _readable(
+    source: Source, loading: Loading, index: int, rng: np.random.Generator
+) -> tuple[Example, bool]:
+    """An example, or the next that can be read; and whether it is another."""
+    for offset in range(len(source)):
+        place = (index + offset) % len(source)
+        try:
+            return whole_image(source, place, loading.shape, rng), offset > 0
+        except UnreadableImageError as error:
+            if loading.on_error == "raise":
+                raise
+            last = error
+    raise last
+
+
+def _eval_batch(source: Source, loading: Loading, share: _Share, step: int) -> Batch:
+    batch = {**_eval_indices(len(source), share, step), **_blank(share, loading)}
+    for row in np.flatnonzero(batch["mask"]):
+        index = int(batch["index"][row])
+        try:
+            example = whole_image(source, index, loading.shape)
+        except UnreadableImageError:
+            if loading.on_error == "raise":
+                raise
+            batch["mask"][row], batch["skipped"][row] = 0.0, True
+        else:
+            batch["image"][row], batch["label"][row] = example
+    return batch
+
+
+def _blank(share: _Share, loading: Loading) -> Batch:
+    return {
+        "image": np.zeros((share.size, *loading.shape), np.uint8),
+        "label": np.zeros(share.size, np.int32),
+        "skipped": np.zeros(share.size, np.bool_),
+    }
+
+
+def _read(
+    make: Callable[[int], Batch], steps: range, loading: Loading
+) -> Iterator[Batch]:
+    """Batches made ahead by threads or processes, in the order of the steps."""
+    # Whole batches and not examples are what is shared out: Grain's own work for an
+    # element would be a tenth of decoding it.
+    batches = grain.MapDataset.range(steps.start, steps.stop).map(make)
+    batches = batches.to_iter_dataset(
+        grain.ReadOptions(
+            num_threads=loading.threads, prefetch_buffer_size=loading.threads + 1
+        )
+    )
+    if loading.workers:
+        options = grain.MultiprocessingOptions(num_workers=loading.workers)
+        batches = batches.mp_prefetch(options)
+    yield from batches

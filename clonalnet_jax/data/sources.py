@@ -1,49 +1,146 @@
-"""Random-access sources of examples, and the data set that a config names."""
+"""Random-access sources of pixels, and the data set that a config names."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import folder, tfds_source
+from clonalnet_jax.data.images import BadImageError
+from clonalnet_jax.data.reader import Reader, make_reader
+from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.errors import UserError, unknown_name
 
-
-class Source(Protocol):
-    """Examples by index: `image` uint8 `[h, w, c]` and `label`, an integer."""
-
-    def __len__(self) -> int:
-        """Number of examples."""
-
-    def __getitem__(self, index: int, /) -> dict[str, np.ndarray]:
-        """One example."""
+# Decoded data sets up to this size lie on the device unless the config says otherwise:
+# ImageNet-100 at 64 pixels does, and every CIFAR.
+_ON_DEVICE_BYTES = 2 * 2**30
+MAX_SKIPPED = 0.01  # of the images of a split, with on_error = "skip"
 
 
-@dataclasses.dataclass(frozen=True)
-class Arrays:
-    """A source held in memory.
+class UnreadableImageError(UserError):
+    """An image that cannot be used; `config.data.on_error` decides what follows."""
+
+
+class Example(NamedTuple):
+    """An image as the network is given it, but for what happens on the device.
 
     Attributes:
-      image: uint8 `[n, h, w, c]`.
-      label: int32 `[n]`.
+      image: uint8 `[h, w, c]`.
+      label: index of its class.
     """
 
     image: np.ndarray
-    label: np.ndarray
+    label: int
+
+
+class Source(Protocol):
+    """Examples by index."""
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.label)
 
-    def __getitem__(self, index: int, /) -> dict[str, np.ndarray]:
-        """One example."""
-        return {"image": self.image[index], "label": self.label[index]}
+    def __getitem__(self, index: int, /) -> Example:
+        """One example as evaluation sees it."""
 
-    def take(self, indices: np.ndarray) -> "Arrays":
+    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+        """One example as training sees it, before what is done on the device."""
+
+    def name(self, index: int) -> str:
+        """What to call it in a message."""
+
+    def labels(self) -> np.ndarray:
+        """Every label, int32 `[n]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Records that are decoded and transformed whenever they are asked for.
+
+    Attributes:
+      records: where the images are.
+      indices: which of them, in this order.
+      reader: decodes and transforms.
+    """
+
+    records: Records
+    indices: np.ndarray
+    reader: Reader
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Example:
+        """One example as evaluation sees it."""
+        return self._read(index, None)
+
+    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+        """One example as training sees it."""
+        return self._read(index, rng)
+
+    def name(self, index: int) -> str:
+        """File or place of the example."""
+        return self.records.name(int(self.indices[index]))
+
+    def labels(self) -> np.ndarray:
+        """Every label."""
+        return self.records.labels()[self.indices]
+
+    def take(self, indices: np.ndarray) -> "Images":
         """The examples of these indices, in their order."""
-        return Arrays(self.image[indices], self.label[indices])
+        return dataclasses.replace(self, indices=self.indices[indices])
+
+    def _read(self, index: int, rng: np.random.Generator | None) -> Example:
+        record = self.records[int(self.indices[index])]
+        try:
+            return Example(self.reader(record.image, rng), record.label)
+        except BadImageError as error:
+            raise UnreadableImageError(
+                f"image {self.name(index)}",
+                got=str(error),
+                expected="a whole JPEG, PNG, WebP or BMP image",
+                remedy="mend or remove it, or --config.data.on_error=skip; "
+                "python -m clonalnet_jax.data.check lists all of them",
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # two are equal if they are the same
+class Arrays:
+    """A source decoded in memory, from where it goes onto the device.
+
+    Attributes:
+      images: uint8 `[n, h, w, c]`.
+      classes: label of each, int32 `[n]`.
+      origin: what was decoded, of the same length.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    origin: Images
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.classes)
+
+    def __getitem__(self, index: int, /) -> Example:
+        """One example."""
+        return Example(self.images[index], int(self.classes[index]))
+
+    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+        """One example; all that happens to it happens on the device."""
+        del rng
+        return self[index]
+
+    def name(self, index: int) -> str:
+        """File or place of the example."""
+        return self.origin.name(index)
+
+    def labels(self) -> np.ndarray:
+        """Every label."""
+        return self.classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +152,21 @@ class Dataset:
       holdout: part of the training data kept aside to pick a checkpoint; may be empty.
       test: what every reported figure is measured on.
       class_names: in the order of the labels.
+      image_shape: `(height, width, channels)`.
+      notes: what a user should be told of it, a line each.
     """
 
-    train: Arrays
-    holdout: Arrays
-    test: Arrays
+    train: Source
+    holdout: Source
+    test: Source
     class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)`."""
-        height, width, channels = self.train.image.shape[1:]
-        return height, width, channels
 
 
 def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
@@ -82,74 +177,240 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
       seed: picks the held-out examples; the same whatever else the run does.
 
     Returns:
-      The data set, decoded in memory.
+      The data set: decoded in memory where `config.on_device` says so or, if that is
+      None, where it is small and its images are used as they are.
 
     Raises:
       UserError: the data set is missing, broken or does not fit the config.
     """
-    readers = {"folder": folder.read, "tfds": tfds_source.read}
-    if config.source not in readers:
-        raise unknown_name("config.data.source", config.source, readers)
-    read = readers[config.source]
-    train_images, train_labels, class_names = read(config, config.train_split)
-    test_images, test_labels, test_names = read(config, config.test_split)
-    _check_same_classes(config, class_names, test_names)
-    train = Arrays(*_first_per_class(config, train_images, train_labels))
-    test = Arrays(test_images, test_labels)
-    _check_same_shape(train, test)
-    kept, held = _hold_out(config, train, seed)
-    return Dataset(train.take(kept), train.take(held), test, tuple(class_names))
-
-
-def _first_per_class(
-    config: ConfigDict, images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first `examples_per_class` of every class; all where it is 0."""
-    limit = config.examples_per_class
-    if not limit:
-        return images, labels
-    chosen = [np.flatnonzero(labels == label)[:limit] for label in np.unique(labels)]
-    indices = np.sort(np.concatenate(chosen))
-    return images[indices], labels[indices]
-
-
-def _hold_out(
-    config: ConfigDict, train: Arrays, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training examples that are kept and that are held out."""
-    count = config.holdout
-    if not 0 <= count < len(train):
-        raise UserError(
-            "config.data.holdout",
-            got=str(count),
-            expected=f"0 to {len(train) - 1}: there are {len(train)} training images",
-            remedy="a tenth of the training images is usual",
-        )
-    order = np.random.default_rng(seed).permutation(len(train))
-    return np.sort(order[count:]), np.sort(order[:count])
-
-
-def _check_same_classes(
-    config: ConfigDict, train: Sequence[str], test: Sequence[str]
-) -> None:
-    if list(train) == list(test):
-        return
-    odd = sorted(set(train) ^ set(test))
-    raise UserError(
-        "the splits have different classes",
-        got=f"{len(train)} in {config.train_split!r}, {len(test)} in "
-        f"{config.test_split!r}; only in one of them: {', '.join(odd[:5])}",
-        expected="the same classes in the same order",
-        remedy="check the class folders of both splits",
+    check_values(config)
+    train, test = open_splits(config)
+    reader = make_reader(config, channels=train.channels)
+    images = Images(train.records, _first_per_class(config, train.records), reader)
+    kept, held = _hold_out(config, len(images), seed)
+    parts = {
+        "train": images.take(kept),
+        "holdout": images.take(held),
+        "test": Images(test.records, np.arange(len(test.records)), reader),
+    }
+    shape = _image_shape(parts["train"], config.on_error)
+    notes: list[str] = []
+    sources: dict[str, Source] = dict(parts)
+    if _on_device(config, shape, sum(map(len, parts.values()))):
+        for name, part in parts.items():
+            sources[name], skipped = _decode(part, shape, config.on_error)
+            notes += skipped
+    return Dataset(
+        **sources, class_names=train.class_names, image_shape=shape, notes=tuple(notes)
     )
 
 
-def _check_same_shape(train: Arrays, test: Arrays) -> None:
-    if train.image.shape[1:] == test.image.shape[1:]:
+def open_splits(config: ConfigDict) -> tuple[Split, Split]:
+    """Opens the training and the test split; no image is decoded.
+
+    Args:
+      config: `config.data`.
+
+    Returns:
+      Training and test split, of the same classes.
+
+    Raises:
+      UserError: the data set is missing or does not fit the config.
+    """
+    if config.synthetic:
+        return _synthetic(config)
+    if config.source == "folder":
+        train, test = folder.open_splits(config)
+    elif config.source == "tfds":
+        train, test = (
+            tfds_source.open_split(config, split)
+            for split in (config.train_split, config.test_split)
+        )
+    else:
+        raise unknown_name("config.data.source", config.source, ("folder", "tfds"))
+    _check_same_classes(train, test)
+    return train, test
+
+
+def check_values(config: ConfigDict) -> None:
+    """Raises `UserError` for a value of `config.data` that is impossible anywhere."""
+    if config.on_error not in ("raise", "skip"):
+        raise unknown_name("config.data.on_error", config.on_error, ("raise", "skip"))
+    at_least = {
+        "image_size": (config.image_size, 1),
+        "resize_size": (config.resize_size, config.image_size or 1),
+        "threads": (config.threads, 1),
+        "workers": (config.workers, 0),
+        "crop_padding": (config.crop_padding, 0),
+        "cutout": (config.cutout, 0),
+        "mixup_alpha": (config.mixup_alpha, 0),
+        "cutmix_alpha": (config.cutmix_alpha, 0),
+        "examples_per_class": (config.examples_per_class, 0),
+        "synthetic_classes": (config.synthetic_classes, 2),
+        "synthetic_examples": (config.synthetic_examples, 1),
+    }
+    for key, (value, least) in at_least.items():
+        if value is not None and not value >= least:
+            raise UserError(
+                f"config.data.{key}",
+                got=str(value),
+                expected=f"at least {least}",
+                remedy=f"set --config.data.{key}",
+            )
+
+
+def _synthetic(config: ConfigDict) -> tuple[Split, Split]:
+    shape, count = tuple(config.synthetic_shape), config.synthetic_classes
+    names = tuple(f"class {k}" for k in range(count))
+    train, test = (
+        Split(
+            Noise(shape, count, config.synthetic_examples, seed),
+            names,
+            shape[-1],
+            "synthetic images",
+        )
+        for seed in (0, 1)
+    )
+    return train, test
+
+
+def _first_per_class(config: ConfigDict, records: Records) -> np.ndarray:
+    """Indices of the first `examples_per_class` of every class; all where it is 0."""
+    if not config.examples_per_class:
+        return np.arange(len(records))
+    labels = records.labels()
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    return np.sort(order[np.arange(len(order)) - starts < config.examples_per_class])
+
+
+def _hold_out(
+    config: ConfigDict, size: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training examples that are kept and that are held out."""
+    count = config.holdout
+    if not 0 <= count < size:
+        raise UserError(
+            "config.data.holdout",
+            got=str(count),
+            expected=f"0 to {size - 1}: there are {size} training images",
+            remedy="a tenth of the training images is usual",
+        )
+    order = np.random.default_rng(seed).permutation(size)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _image_shape(images: Images, on_error: str) -> tuple[int, int, int]:
+    """Shape of the first image that can be read."""
+    for index in range(len(images)):
+        try:
+            height, width, channels = images[index].image.shape
+        except UnreadableImageError:
+            if on_error == "raise":
+                raise
+            continue
+        return height, width, channels
+    raise UserError(
+        "the training images",
+        got="none of them can be decoded",
+        expected="image files",
+        remedy="python -m clonalnet_jax.data.check --config=... looks at each",
+    )
+
+
+def _on_device(config: ConfigDict, shape: tuple[int, int, int], count: int) -> bool:
+    if config.on_device is None:
+        fits = count * int(np.prod(shape)) <= _ON_DEVICE_BYTES
+        return fits and config.image_size is None
+    if config.on_device and config.image_size is not None:
+        raise UserError(
+            "config.data.on_device",
+            got=f"True with config.data.image_size = {config.image_size}",
+            expected="images that are used as they are: random-resized crops need the "
+            "whole files, on the host",
+            remedy="leave out one of the two",
+        )
+    return bool(config.on_device)
+
+
+def _decode(
+    images: Images, shape: tuple[int, int, int], on_error: str
+) -> tuple[Arrays, list[str]]:
+    """Decodes a source; also gives what there is to say of skipped images."""
+    pixels = np.zeros((len(images), *shape), np.uint8)
+    labels = np.zeros(len(images), np.int32)
+
+    def read(index: int) -> UnreadableImageError | None:
+        try:
+            pixels[index], labels[index] = whole_image(images, index, shape)
+        except UnreadableImageError as error:
+            if on_error == "raise":
+                raise
+            return error
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        errors = list(pool.map(read, range(len(images))))
+    found = [error for error in errors if error]
+    check_skipped(len(found), len(images), found)
+    notes = [f"SKIPPED {error.culprit}" for error in found]
+    if not found:
+        return Arrays(pixels, labels, images), notes
+    good = np.flatnonzero([error is None for error in errors])
+    return Arrays(pixels[good], labels[good], images.take(good)), notes
+
+
+def whole_image(
+    source: Source,
+    index: int,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator | None = None,
+) -> Example:
+    """One example of a source, of the shape that all examples must have.
+
+    Args:
+      source: where it is.
+      index: which one.
+      shape: `(height, width, channels)`.
+      rng: draws the augmentation; None for evaluation.
+
+    Returns:
+      The example.
+
+    Raises:
+      UnreadableImageError: it cannot be decoded or is of another shape.
+    """
+    example = source[index] if rng is None else source.augmented(index, rng)
+    if example.image.shape == shape:
+        return example
+    raise UnreadableImageError(
+        f"image {source.name(index)}",
+        got=f"{example.image.shape[1]}x{example.image.shape[0]} pixels",
+        expected=f"{shape[1]}x{shape[0]}, as the first training image",
+        remedy="set --config.data.image_size to crop and resize all images to one size",
+    )
+
+
+def check_skipped(count: int, size: int, errors: Iterable[object] = ()) -> None:
+    """Raises `UserError` where more than `MAX_SKIPPED` of the images were skipped."""
+    if count <= MAX_SKIPPED * size:
         return
     raise UserError(
-        "the splits have images of different shapes",
-        got=f"{train.image.shape[1:]} for training, {test.image.shape[1:]} for testing",
-        expected="one shape (height, width, channels)",
-        remedy="resize the images to one size first",
+        "too many unreadable images",
+        got=f"{count} of {size}" + "".join(f"\n    {e}" for e in list(errors)[:1]),
+        expected=f"at most {100 * MAX_SKIPPED:g} % with config.data.on_error = 'skip'",
+        remedy="python -m clonalnet_jax.data.check --config=... lists all of them",
+    )
+
+
+def _check_same_classes(train: Split, test: Split) -> None:
+    if train.class_names == test.class_names:
+        return
+    odd = sorted(set(train.class_names) ^ set(test.class_names))
+    raise UserError(
+        "the splits have different classes",
+        got=f"{len(train.class_names)} in {train.title}, {len(test.class_names)} in "
+        f"{test.title}; only in one of them: {', '.join(odd[:5])}",
+        expected="the same classes in the same order",
+        remedy="check the class folders of both splits",
     )

@@ -1,60 +1,133 @@
 """TFDS classification data sets in ArrayRecord format, without TensorFlow."""
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from clonalnet_jax.data.digits import Digits
+from clonalnet_jax.data.records import Record, Split
 from clonalnet_jax.errors import UserError
 
 # Built here on first use; every other name must have been prepared before.
-_OUR_BUILDERS = {"digits": Digits}
+_EMBEDDED = {"digits": Digits}
 
 
-def read(config: ConfigDict, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Reads one split into memory, preparing our own data sets on first use.
+@dataclasses.dataclass(frozen=True)
+class TfdsRecords:
+    """The examples of a TFDS split, encoded.
+
+    Attributes:
+      examples: TFDS's data source; dicts of `image` and `label`.
+      title: data set and split.
+      num_classes: how many classes.
+    """
+
+    examples: Sequence[dict[str, Any]]
+    title: str
+    num_classes: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.examples)
+
+    def __getitem__(self, index: int, /) -> Record:
+        """Reads one example."""
+        try:
+            example = self.examples[index]
+        except Exception as error:  # ArrayRecord and protobuf have their own
+            raise UserError(
+                f"cannot read {self.name(index)}",
+                got=f"{type(error).__name__}: {error}",
+                expected="`image` and `label` in whole ArrayRecord files",
+                remedy="delete the data set's directory and prepare it again",
+            ) from error
+        label = int(example["label"])
+        if not 0 <= label < self.num_classes:
+            raise UserError(
+                f"label of {self.name(index)}",
+                got=str(label),
+                expected=f"0 to {self.num_classes - 1}",
+                remedy="prepare the data set again, with labels that fit its classes",
+            )
+        return Record(example["image"], label)
+
+    def name(self, index: int) -> str:
+        """Its place."""
+        return f"example {index} of {self.title}"
+
+    def labels(self) -> np.ndarray:
+        """The labels; reads every example, 20 microseconds each."""
+        return np.asarray([self[i].label for i in range(len(self))], np.int32)
+
+
+def open_split(config: ConfigDict, split: str) -> Split:
+    """Opens one split, preparing embedded data sets on first use.
 
     Args:
       config: `config.data`; `name` is the TFDS name, `path` the TFDS data directory
         (None for TFDS's own default).
-      split: such as `train`.
+      split: such as `train`, or any part of it that TFDS can name, as `train[:1%]`.
 
     Returns:
-      Images uint8 `[n, h, w, c]`, labels int32 `[n]`, class names.
+      The split.
 
     Raises:
       UserError: the data set is not prepared, not for classification, or the split
         does not exist.
     """
     builder = _builder(config)
-    if split not in builder.info.splits:
+    title = f"split {split!r} of TFDS data set {config.name!r}"
+    if split.split("[")[0] not in builder.info.splits:
         raise UserError(
-            f"split {split!r} of TFDS data set {config.name!r}",
+            title,
             got="no such split",
-            expected=", ".join(builder.info.splits),
+            expected=", ".join(builder.info.splits) or "none: nothing is prepared",
             remedy="set --config.data.train_split and --config.data.test_split",
         )
-    try:
-        names = builder.info.features["label"].names
-        source = builder.as_data_source(split=split)
-        examples = source.__getitems__(range(len(source)))
-        images = np.stack([example["image"] for example in examples])
-        labels = np.asarray([example["label"] for example in examples], np.int32)
-    except Exception as error:
+    features = dict(builder.info.features)
+    image, label = features.get("image"), features.get("label")
+    names = getattr(label, "names", None)
+    if image is None or names is None or len(image.shape) != 3:
         raise UserError(
-            f"cannot read TFDS data set {config.name!r} in {builder.data_path}",
+            f"TFDS data set {config.name!r}",
+            got=f"the features {', '.join(features)}",
+            expected="an `image` and a class `label`",
+            remedy="choose a data set for classification",
+        )
+    decoders = {}
+    if isinstance(image, tfds.features.Image):
+        decoders["image"] = tfds.decode.SkipDecoding()
+    try:
+        examples = builder.as_data_source(split=split, decoders=decoders)
+    except Exception as error:  # TFDS raises half a dozen types for "no such file"
+        raise UserError(
+            title,
             got=f"{type(error).__name__}: {error}",
-            expected="`image` of one size and `label`, as ArrayRecord files",
+            expected=f"whole ArrayRecord files in {builder.data_path}",
             remedy="delete that directory and prepare the data set again",
         ) from error
-    return images, labels, names
+    records = TfdsRecords(examples, title, len(names))
+    channels = 1 if image.shape[-1] == 1 else 3
+    return Split(records, tuple(names), channels, title)
 
 
 def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
-    if config.name not in _OUR_BUILDERS:
+    if not config.name:
+        raise UserError(
+            "config.data.name",
+            got="not set",
+            expected="the name of a TFDS data set",
+            remedy="--config.data.name=cifar10, for example",
+        )
+    if config.name not in _EMBEDDED:
         return _prepared_builder(config)
     try:
-        builder = _OUR_BUILDERS[config.name](
+        builder = _EMBEDDED[config.name](
             data_dir=config.path, file_format="array_record"
         )
         tfds.disable_progress_bar()
@@ -71,7 +144,7 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
 
 def _prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     try:
-        return tfds.builder_from_files(
+        return builder_from_files(
             config.name, data_dir=config.path, file_format="array_record"
         )
     except Exception as error:  # TFDS raises half a dozen types for "not there"
@@ -79,6 +152,6 @@ def _prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
             f"TFDS data set {config.name!r} is not prepared",
             got=f"{type(error).__name__}: {error}",
             expected=f"ArrayRecord files in {config.path or 'the TFDS directory'}",
-            remedy="prepare it with TFDS (file_format='array_record') and point "
-            "--config.data.path to the directory",
+            remedy=f"python -m clonalnet_jax.data.prepare {config.name}, or point "
+            "--config.data.path to the TFDS directory that holds it",
         ) from error

@@ -1,0 +1,120 @@
+"""From a stored image to pixels: what the host does to every example."""
+
+import dataclasses
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clonalnet_jax.data.images import decode
+from clonalnet_jax.data.transforms import eval_transform, train_transform
+from clonalnet_jax.errors import UserError, unknown_name
+
+_INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Decodes and, where a size is set, crops and resizes; see `configs/default.py`.
+
+    Attributes:
+      channels: 1 or 3.
+      size: of the square image; None leaves images as they are.
+      resize_size: to which evaluation resizes the shorter side before it crops.
+      scale: range of a training crop's share of the area.
+      ratio: range of its width over its height.
+      interpolation: `bilinear` or `bicubic`, with antialiasing.
+      color_jitter: strengths of brightness, contrast, saturation and hue.
+      rand_augment_layers: operations of RandAugment.
+      rand_augment_magnitude: of those, 0 to 30.
+    """
+
+    channels: int = 3
+    size: int | None = None
+    resize_size: int = 0
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    rand_augment_layers: int = 0
+    rand_augment_magnitude: int = 9
+
+    def __call__(
+        self, image: bytes | np.ndarray, rng: np.random.Generator | None
+    ) -> np.ndarray:
+        """Reads one image.
+
+        Args:
+          image: an encoded file, or pixels uint8 `[h, w, c]`.
+          rng: draws the augmentation; None for evaluation.
+
+        Returns:
+          Pixels, uint8 `[h, w, c]`.
+
+        Raises:
+          BadImageError: it cannot be decoded.
+        """
+        if self.size is None:
+            if isinstance(image, bytes):
+                return decode(image, channels=self.channels)
+            return image
+        if rng is None:
+            return eval_transform(
+                image,
+                size=self.size,
+                resize_size=self.resize_size,
+                interpolation=self.interpolation,
+                channels=self.channels,
+            )
+        return train_transform(
+            image,
+            rng,
+            size=self.size,
+            scale=self.scale,
+            ratio=self.ratio,
+            interpolation=self.interpolation,
+            color_jitter=self.color_jitter,
+            rand_augment_layers=self.rand_augment_layers,
+            rand_augment_magnitude=self.rand_augment_magnitude,
+            channels=self.channels,
+        )
+
+
+def make_reader(config: ConfigDict, *, channels: int) -> Reader:
+    """The reader that a config describes.
+
+    Args:
+      config: `config.data`.
+      channels: of the images, 1 or 3.
+
+    Returns:
+      The reader.
+
+    Raises:
+      UserError: a value is impossible.
+    """
+    if config.interpolation not in _INTERPOLATIONS:
+        raise unknown_name(
+            "config.data.interpolation", config.interpolation, _INTERPOLATIONS
+        )
+    on_host = any(config.color_jitter) or config.rand_augment_layers
+    if config.image_size is None:
+        if on_host:
+            raise UserError(
+                "config.data.image_size",
+                got="not set, with color_jitter or rand_augment_layers",
+                expected="the size of the images: these two work on the host, after "
+                "a random-resized crop",
+                remedy="set --config.data.image_size, or leave them out",
+            )
+        return Reader(channels)
+    return Reader(
+        channels=channels,
+        size=config.image_size,
+        resize_size=config.resize_size or round(config.image_size * 256 / 224),
+        scale=tuple(config.crop_scale),
+        ratio=tuple(config.crop_ratio),
+        interpolation=config.interpolation,
+        color_jitter=tuple(config.color_jitter),
+        rand_augment_layers=config.rand_augment_layers,
+        rand_augment_magnitude=config.rand_augment_magnitude,
+    )

@@ -1,0 +1,133 @@
+"""Labelled images by index, as they are stored: not decoded, not transformed."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from clonalnet_jax.errors import UserError
+
+
+class Record(NamedTuple):
+    """One example.
+
+    Attributes:
+      image: the bytes of an image file, or pixels uint8 `[h, w, c]`.
+      label: index of its class.
+    """
+
+    image: bytes | np.ndarray
+    label: int
+
+
+class Records(Protocol):
+    """Random access to the examples of a split; may be pickled and used in threads."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitem__(self, index: int, /) -> Record:
+        """One example."""
+
+    def name(self, index: int) -> str:
+        """What to call it in a message: its file, or its place."""
+
+    def labels(self) -> np.ndarray:
+        """Every label, int32 `[n]`; reads whatever that takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The records of a split and what their labels mean.
+
+    Attributes:
+      records: the examples.
+      class_names: in the order of the labels.
+      channels: 1 for grey images, 3 for colour.
+      title: what to call the split in a message.
+    """
+
+    records: Records
+    class_names: tuple[str, ...]
+    channels: int
+    title: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files.
+
+    Attributes:
+      root: that the paths are relative to.
+      paths: of the files.
+      classes: label of each, int32 `[n]`.
+    """
+
+    root: str
+    paths: Sequence[str]
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int, /) -> Record:
+        """Reads one file."""
+        path = Path(self.name(index))
+        try:
+            return Record(path.read_bytes(), int(self.classes[index]))
+        except OSError as error:
+            raise UserError(
+                f"image {path}",
+                got=error.strerror or str(error),
+                expected="a file that can be read",
+                remedy="the folder changed since this run started: start it again",
+            ) from error
+
+    def name(self, index: int) -> str:
+        """Path of the file."""
+        return f"{self.root}/{self.paths[index]}"
+
+    def labels(self) -> np.ndarray:
+        """The labels, from the names of the folders."""
+        return self.classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Random pixels, a few of them brighter by class: for dry runs and benchmarks.
+
+    Attributes:
+      shape: `(height, width, channels)`.
+      num_classes: how many classes; the labels go round.
+      size: number of examples.
+      seed: of the pixels.
+    """
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    size: int
+    seed: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self.size
+
+    def __getitem__(self, index: int, /) -> Record:
+        """Draws one image, always the same."""
+        rng = np.random.default_rng((self.seed, index))
+        pixels = rng.integers(192, size=self.shape, dtype=np.uint8)
+        label = index % self.num_classes
+        row = label * self.shape[0] // self.num_classes
+        pixels[row, :, :] += 63  # something to learn
+        return Record(pixels, label)
+
+    def name(self, index: int) -> str:
+        """Its place."""
+        return f"synthetic image {index}"
+
+    def labels(self) -> np.ndarray:
+        """The labels."""
+        return np.arange(self.size, dtype=np.int32) % self.num_classes
