@@ -1,9 +1,11 @@
 """The one exception that a user of the program is meant to read."""
 
 import difflib
+import functools
 import re
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -23,6 +25,11 @@ class UserError(ValueError):
             f"  expected: {expected}\n  try:      {remedy}"
         )
         self.culprit = culprit
+        self._rest = {"got": got, "expected": expected, "remedy": remedy}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets it come back from a worker process."""
+        return functools.partial(type(self), self.culprit, **self._rest), ()
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:

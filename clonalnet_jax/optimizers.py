@@ -18,7 +18,7 @@ def make_schedule(
 
     Returns:
       Step to learning rate: a linear warm-up, then `cosine` to 0, `step` (times
-      `decay_rate` every `decay_epochs`) or `constant`.
+      `decay_rate` at each of `decay_epochs`) or `constant`.
 
     Raises:
       UserError: the schedule is unknown.
@@ -28,12 +28,9 @@ def make_schedule(
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, num_steps - warmup)
     elif config.schedule == "step":
-        interval = config.decay_epochs * steps_per_epoch
-        count = int(num_steps / interval)
+        decays = [round(epoch * steps_per_epoch) for epoch in config.decay_epochs]
         boundaries = {
-            round(k * interval) - warmup: config.decay_rate
-            for k in range(1, count + 1)
-            if round(k * interval) > warmup
+            step - warmup: config.decay_rate for step in decays if step > warmup
         }
         main = optax.piecewise_constant_schedule(peak, boundaries)
     elif config.schedule == "constant":

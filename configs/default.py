@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.optimizer.schedule = "cosine"  # "cosine", "step" or "constant"
     config.optimizer.warmup_epochs = 0.0
-    config.optimizer.decay_epochs = 30.0  # of "step"
+    config.optimizer.decay_epochs = (30.0, 60.0)  # of "step"
     config.optimizer.decay_rate = 0.1  # of "step"
 
     config.data = ConfigDict()

@@ -1,4 +1,4 @@
-r"""A clone of PyTorch weights, on a folder of images of one size.
+r"""A clone of PyTorch weights, on a folder of images of any sizes.
 
 The optimiser is that of the authors' ImageNet recipe (SGD 0.1, momentum 0.9, weight
 decay 1e-4, batch 256, 90 epochs, a tenth every 30), and so is the normalisation,
@@ -17,9 +17,11 @@ from configs import default
 def get_config() -> ConfigDict:
     """ResNet-18 into ResNet-18."""
     config = default.get_config()
+    config.data.image_size = 224
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
     config.data.flip = True
+    config.data.synthetic_shape = (256, 320, 3)
     config.baseline.model = "resnet18"
     config.clone.model = "resnet18"
     config.batch_size = 256

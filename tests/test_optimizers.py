@@ -31,7 +31,9 @@ def test_cosine_falls_from_the_peak_to_nothing():
 
 def test_steps_multiply_the_rate_at_their_epochs():
     values = rates(
-        optimizer_config(schedule="step", learning_rate=1.0, decay_epochs=3.0)
+        optimizer_config(
+            schedule="step", learning_rate=1.0, decay_epochs=(3.0, 6.0, 9.0)
+        )
     )
     np.testing.assert_allclose(
         values[[0, 29, 30, 59, 60, 90]], [1, 1, 0.1, 0.1, 0.01, 0.001], rtol=1e-6
@@ -47,7 +49,7 @@ def test_warm_up_rises_in_a_line_to_the_peak(schedule):
 
 def test_steps_are_counted_from_the_start_also_with_a_warm_up():
     config = optimizer_config(
-        schedule="step", learning_rate=1.0, decay_epochs=3.0, warmup_epochs=1.0
+        schedule="step", learning_rate=1.0, decay_epochs=(3.0, 5.0), warmup_epochs=1.0
     )
     np.testing.assert_allclose(rates(config)[[29, 30]], [1.0, 0.1], rtol=1e-6)
 

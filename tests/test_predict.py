@@ -26,8 +26,8 @@ def trained(tmp_path_factory, tfds_dir):
     folder = tmp_path_factory.mktemp("images")
     test = open_dataset(config.data, seed=0).test
     for index in range(40):
-        image = Image.fromarray(test.image[index, :, :, 0])
-        image.save(folder / f"{index:02d}_{test.label[index]}.png")
+        pixels, label = test[index]
+        Image.fromarray(pixels[..., 0]).save(folder / f"{index:02d}_{label}.png")
     return config, workdir, folder
 
 

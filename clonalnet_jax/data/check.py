@@ -1,6 +1,6 @@
 """Looks at every image of a config's data set.
 
-python -m clonalnet_jax.data.check --config=configs/folder.py --config.data.path=DIRECTORY
+python -m clonalnet_jax.data.check --config=configs/digits.py
 """
 
 import hashlib

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import grain
 import jax
 import numpy as np
+from absl import flags
 
 from clonalnet_jax.data.sources import (
     Example,
@@ -259,6 +260,8 @@ def _read(
         )
     )
     if loading.workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads its own, also in a notebook
+            flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=loading.workers)
         batches = batches.mp_prefetch(options)
     yield from batches

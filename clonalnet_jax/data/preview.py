@@ -16,7 +16,7 @@ from clonalnet_jax.data import loader
 from clonalnet_jax.errors import UserError
 
 _ROWS, _VIEWS, _GAP = 8, 6, 4
-_MIN_SIDE = 64  # smaller images are enlarged
+_MIN_SIDE = 96  # smaller images are enlarged
 
 
 def contact_sheet(config: ConfigDict) -> Image.Image:

@@ -11,6 +11,7 @@ from clonalnet_jax.data import make_prepare
 def batch(rng):
     return {
         "image": rng.integers(1, 256, size=(16, 6, 6, 3), dtype=np.uint8),
+        "label": np.arange(16, dtype=np.int32) % 3,
         "epoch": np.zeros(16, np.int32),
         "index": np.arange(16, dtype=np.int32),
     }
@@ -18,7 +19,7 @@ def batch(rng):
 
 def prepare(batch, key, **kwargs):
     options = {"mean": (0.0,), "std": (1.0,), "crop_padding": 2, "flip": True} | kwargs
-    return np.asarray(make_prepare(**options)(batch, key))
+    return np.asarray(make_prepare(**options)(batch, key)[0])
 
 
 def test_evaluation_only_normalises(batch):
@@ -40,6 +41,7 @@ def test_shifts_and_mirrors_are_all_drawn_about_equally_often():
     image = np.arange(1, 10, dtype=np.uint8).reshape(3, 3, 1)
     batch = {
         "image": np.repeat(image[None], 5000, axis=0),
+        "label": np.zeros(5000, np.int32),
         "epoch": np.zeros(5000, np.int32),
         "index": np.arange(5000, dtype=np.int32),
     }
@@ -64,3 +66,22 @@ def test_epoch_index_and_seed_each_change_the_augmentation(batch, change):
     if change != "key":
         other[change] = batch[change] + 100
     assert (prepare(other, key) != prepare(batch, jax.random.key(0))).any()
+
+
+def test_cutout_blanks_one_square_that_may_leave_the_image(batch):
+    images = prepare(batch, jax.random.key(0), cutout=4, crop_padding=0, flip=False)
+    blank = (images == 0).all(axis=-1)
+    sizes = set()
+    for mask in blank:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == len(rows) * len(columns)
+        assert len(rows) == np.ptp(rows) + 1
+        assert len(columns) == np.ptp(columns) + 1
+        sizes |= {len(rows), len(columns)}
+    assert sizes == {2, 3, 4}
+
+
+def test_one_more_augmentation_leaves_the_others_as_they_were(batch):
+    plain = prepare(batch, jax.random.key(0))
+    cut = prepare(batch, jax.random.key(0), cutout=2)
+    np.testing.assert_array_equal(cut[cut != 0], plain[cut != 0])

@@ -115,7 +115,7 @@ def our_steps(model, variables, batches):
         return {"loss": loss}
 
     def prepare(batch, key):
-        return batch["image"]
+        return batch["image"], batch["label"]
 
     train_step = jax.jit(steps.make_train_step(model, optimizer, loss_fn, prepare))
     state = TrainState(

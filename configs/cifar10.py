@@ -1,0 +1,37 @@
+"""CIFAR-10: ResNet-18 with a stem of 3x3 into one of its own size.
+
+The recipe is DeVries and Taylor's (2017, arXiv 1708.04552, section 4.2; their cutout is
+config.data.cutout = 16): SGD 0.1 with Nesterov momentum, weight decay 5e-4, batch 128,
+200 epochs, a fifth of the rate at 60, 120 and 160; crops of the image padded by 4, and
+mirrors.
+
+Command:  python -m clonalnet_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
+          python main.py --config=configs/cifar10.py
+Expected: not yet measured; DeVries and Taylor's ResNet-18 reaches 95.3 top-1 %.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """ResNet-18, 200 epochs on 50,000 images."""
+    config = default.get_config()
+    config.data.source = "tfds"
+    config.data.name = "cifar10"
+    config.data.mean = (0.4914, 0.4822, 0.4465)
+    config.data.std = (0.2470, 0.2435, 0.2616)
+    config.data.crop_padding = 4
+    config.data.flip = True
+    config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
+    config.baseline.model = "resnet18_small"
+    config.clone.model = "resnet18_small"
+    config.batch_size = 128
+    config.epochs = 200.0
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.schedule = "step"
+    config.optimizer.decay_epochs = (60.0, 120.0, 160.0)
+    config.optimizer.decay_rate = 0.2
+    return config

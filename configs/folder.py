@@ -1,0 +1,33 @@
+"""Your own folder of images, of any sizes: ResNet-18 into one of its own size.
+
+DIRECTORY holds train/<class>/ and test/<class>/ (or val/), or only <class>/, of which a
+fifth is then kept for testing. Copy this file for your experiment. The recipe is the
+authors' of ImageNet with the cosine schedule and warm-up of He et al. (2019, arXiv
+1812.01187, section 3.1 and 5.1) and a rate of 0.1 for 256 images, scaled to the batch.
+
+Command:  python main.py --config=configs/folder.py --config.data.path=DIRECTORY
+Expected: depends on the images.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """ResNet-18, 90 epochs, random-resized crops of 224."""
+    config = default.get_config()
+    config.data.source = "folder"
+    config.data.image_size = 224
+    config.data.mean = (0.485, 0.456, 0.406)
+    config.data.std = (0.229, 0.224, 0.225)
+    config.data.flip = True
+    config.data.synthetic_shape = (256, 320, 3)
+    config.methods = ("cross_entropy", "clone")
+    config.baseline.model = "resnet18"
+    config.clone.model = "resnet18"
+    config.batch_size = 64
+    config.epochs = 90.0
+    config.optimizer.learning_rate = 0.025
+    config.optimizer.warmup_epochs = 5.0
+    return config
