@@ -16,38 +16,61 @@ from clonalnet_jax.errors import UserError
 _TEST_NAMES = ("test", "val", "valid", "validation")
 
 
-def open_splits(config: ConfigDict) -> tuple[Split, Split]:
+def open_folder(
+    path: Path,
+    *,
+    train_split: str = "train",
+    test_split: str = "test",
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> tuple[Split, Split]:
     """Lists the training and the test images; nothing is decoded.
 
     Files are searched for at any depth below a class folder; hidden files and folders
     are passed over. The classes are in the order of their names. Without folders for
-    splits, the same `test_fraction` of every class is the test split whatever the seed
-    of a run, so that runs can be compared; `split_seed` picks another.
+    splits, the same share of every class is the test split whatever the seed of a run,
+    so that runs can be compared.
 
     Args:
-      config: `config.data`.
+      path: the root.
+      train_split: name of a folder.
+      test_split: name of a folder; `test`, `val`, `valid` and `validation` stand for
+        each other.
+      test_fraction: of every class, where there are no folders for splits.
+      split_seed: draws that fraction.
 
     Returns:
       Training and test split, in the order of classes and file names.
 
     Raises:
-      UserError: a folder is missing or empty.
+      UserError: a folder is missing or empty, or the splits have other classes.
     """
-    root = _root(config)
-    if _is_split(root / config.train_split):
-        folders = root / config.train_split, _test_folder(root, config.test_split)
-        train, test = (_list(folder) for folder in folders)
-        return _split(folders[0], *train), _split(folders[1], *test)
+    root = path.expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"data set folder {root}",
+            got="a file" if root.exists() else "nothing there",
+            expected="a folder of images",
+            remedy="check the path",
+        )
+    if _is_split(root / train_split):
+        folders = root / train_split, _test_folder(root, test_split)
+        (train_names, train), (test_names, test) = map(_list, folders)
+        _check_same_classes(*folders, train_names, test_names)
+        return (
+            _split(folders[0], train_names, train),
+            _split(folders[1], test_names, test),
+        )
     if not any(_has_images(Path(entry.path)) for entry in _folders(root)):
-        raise _no_split(root, config.train_split)
+        raise _no_split(root, train_split)
     names, files = _list(root)
-    parts = _divide(files, config.test_fraction, config.split_seed)
-    _check_division(root, names, parts, config.test_fraction)
-    train_part, test_part = (_split(root, names, part) for part in parts)
-    return train_part, test_part
+    parts = _divide(files, test_fraction, split_seed)
+    _check_division(root, names, parts, test_fraction)
+    return _split(root, names, parts[0]), _split(root, names, parts[1])
 
 
-def _root(config: ConfigDict) -> Path:
+def open_splits(config: ConfigDict) -> tuple[Split, Split]:
+    """As `open_folder`, for `config.data`."""
     if not config.path:
         raise UserError(
             "config.data.path",
@@ -55,15 +78,13 @@ def _root(config: ConfigDict) -> Path:
             expected="the folder of <split>/<class>/<image> or <class>/<image>",
             remedy="--config.data.path=/path/to/images",
         )
-    root = Path(config.path).expanduser()
-    if not root.is_dir():
-        raise UserError(
-            f"data set folder {root}",
-            got="a file" if root.exists() else "nothing there",
-            expected="a folder of images",
-            remedy="set --config.data.path",
-        )
-    return root
+    return open_folder(
+        Path(config.path),
+        train_split=config.train_split,
+        test_split=config.test_split,
+        test_fraction=config.test_fraction,
+        split_seed=config.split_seed,
+    )
 
 
 def _is_split(folder: Path) -> bool:
@@ -109,6 +130,21 @@ def _list(folder: Path) -> tuple[list[str], list[list[str]]]:
                 remedy="add images or remove the folder",
             )
     return names, files
+
+
+def _check_same_classes(
+    train: Path, test: Path, train_names: list[str], test_names: list[str]
+) -> None:
+    if train_names == test_names:
+        return
+    odd = sorted(set(train_names) ^ set(test_names))
+    raise UserError(
+        "the splits have different classes",
+        got=f"{len(train_names)} in {train}, {len(test_names)} in {test}; only in one "
+        f"of them: {', '.join(odd[:5])}",
+        expected="the same class folders",
+        remedy="check the class folders of both splits",
+    )
 
 
 def _images(root: Path, below: str) -> Iterator[str]:

@@ -219,17 +219,10 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     """
     if config.synthetic:
         return _synthetic(config)
-    if config.source == "folder":
-        train, test = folder.open_splits(config)
-    elif config.source == "tfds":
-        train, test = (
-            tfds_source.open_split(config, split)
-            for split in (config.train_split, config.test_split)
-        )
-    else:
-        raise unknown_name("config.data.source", config.source, ("folder", "tfds"))
-    _check_same_classes(train, test)
-    return train, test
+    readers = {"folder": folder.open_splits, "tfds": tfds_source.open_splits}
+    if config.source not in readers:
+        raise unknown_name("config.data.source", config.source, readers)
+    return readers[config.source](config)
 
 
 def check_values(config: ConfigDict) -> None:
@@ -400,17 +393,4 @@ def check_skipped(count: int, size: int, errors: Iterable[object] = ()) -> None:
         got=f"{count} of {size}" + "".join(f"\n    {e}" for e in list(errors)[:1]),
         expected=f"at most {100 * MAX_SKIPPED:g} % with config.data.on_error = 'skip'",
         remedy="python -m clonalnet_jax.data.check --config=... lists all of them",
-    )
-
-
-def _check_same_classes(train: Split, test: Split) -> None:
-    if train.class_names == test.class_names:
-        return
-    odd = sorted(set(train.class_names) ^ set(test.class_names))
-    raise UserError(
-        "the splits have different classes",
-        got=f"{len(train.class_names)} in {train.title}, {len(test.class_names)} in "
-        f"{test.title}; only in one of them: {', '.join(odd[:5])}",
-        expected="the same classes in the same order",
-        remedy="check the class folders of both splits",
     )

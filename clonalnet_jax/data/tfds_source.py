@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
-from tensorflow_datasets.core.read_only_builder import builder_from_files
+from tensorflow_datasets.core import read_only_builder
 
-from clonalnet_jax.data.digits import Digits
+from clonalnet_jax.data.builders.content import make_builder
+from clonalnet_jax.data.builders.digits import digits
 from clonalnet_jax.data.records import Record, Split
 from clonalnet_jax.errors import UserError
 
 # Built here on first use; every other name must have been prepared before.
-_EMBEDDED = {"digits": Digits}
+_EMBEDDED = {"digits": digits}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +67,70 @@ class TfdsRecords:
         return np.asarray([self[i].label for i in range(len(self))], np.int32)
 
 
-def open_split(config: ConfigDict, split: str) -> Split:
-    """Opens one split, preparing embedded data sets on first use.
+def open_splits(config: ConfigDict) -> tuple[Split, Split]:
+    """Opens the training and the test split, preparing the digits on first use.
 
     Args:
       config: `config.data`; `name` is the TFDS name, `path` the TFDS data directory
-        (None for TFDS's own default).
-      split: such as `train`, or any part of it that TFDS can name, as `train[:1%]`.
+        (None for TFDS's own default), a split's name any part that TFDS can name, such
+        as `train[:1%]`.
 
     Returns:
-      The split.
+      The splits.
 
     Raises:
-      UserError: the data set is not prepared, not for classification, or the split
-        does not exist.
+      UserError: the data set is not prepared or half prepared, not for
+        classification, or a split does not exist.
     """
     builder = _builder(config)
+    check_whole(Path(builder.data_dir))
+    return (
+        _open_split(config, builder, config.train_split),
+        _open_split(config, builder, config.test_split),
+    )
+
+
+def check_whole(directory: Path) -> None:
+    """Refuses a data set whose preparation was broken off or that has lost files.
+
+    Args:
+      directory: of the version of a data set, as `<name>/1.0.0`; there need be none.
+
+    Raises:
+      UserError: it is not whole.
+    """
+    if not directory.exists():
+        return _check_not_broken_off(directory.parent)
+    for split in read_only_builder.builder_from_directory(
+        directory
+    ).info.splits.values():
+        for path in map(Path, split.filepaths):
+            if not path.exists() or path.stat().st_size == 0:
+                raise UserError(
+                    f"TFDS data set {directory}",
+                    got=f"no {path.name}"
+                    if not path.exists()
+                    else f"empty {path.name}",
+                    expected=f"all {split.num_shards} files of split {split.name!r}",
+                    remedy="delete that directory and prepare the data set again",
+                )
+
+
+def _check_not_broken_off(directory: Path) -> None:
+    left = sorted(directory.glob("incomplete.*"))
+    if left:
+        raise UserError(
+            f"TFDS data set {directory}",
+            got=f"half prepared: {left[0].name}",
+            expected="a preparation that went to its end",
+            remedy=f"delete {left[0]} (unless it is being written just now) and "
+            "prepare it again",
+        )
+
+
+def _open_split(
+    config: ConfigDict, builder: tfds.core.DatasetBuilder, split: str
+) -> Split:
     title = f"split {split!r} of TFDS data set {config.name!r}"
     if split.split("[")[0] not in builder.info.splits:
         raise UserError(
@@ -127,9 +177,7 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     if config.name not in _EMBEDDED:
         return _prepared_builder(config)
     try:
-        builder = _EMBEDDED[config.name](
-            data_dir=config.path, file_format="array_record"
-        )
+        builder = make_builder(config.name, _EMBEDDED[config.name](), config.path)
         tfds.disable_progress_bar()
         builder.download_and_prepare()
     except Exception as error:  # ArrayRecord has errors of its own for a full disk
@@ -144,10 +192,12 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
 
 def _prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     try:
-        return builder_from_files(
+        return read_only_builder.builder_from_files(
             config.name, data_dir=config.path, file_format="array_record"
         )
     except Exception as error:  # TFDS raises half a dozen types for "not there"
+        root = Path(config.path or tfds.core.constants.DATA_DIR).expanduser()
+        _check_not_broken_off(root / config.name)
         raise UserError(
             f"TFDS data set {config.name!r} is not prepared",
             got=f"{type(error).__name__}: {error}",

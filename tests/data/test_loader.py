@@ -34,9 +34,11 @@ class Memory:
         return Record(file.getvalue()[:cut], index % 7)
 
     def name(self, index):
+        """What to call it."""
         return f"file {index}"
 
     def labels(self):
+        """Every label."""
         return np.arange(self.size, dtype=np.int32) % 7
 
 

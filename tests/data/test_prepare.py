@@ -1,0 +1,350 @@
+"""What is prepared is what was given, or nothing is."""
+
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clonalnet_jax.data import open_dataset
+from clonalnet_jax.data.prepare import Request, main, prepare
+from clonalnet_jax.errors import UserError
+from configs import default
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def read(tmp_path, name, test_split="test", **overrides):
+    config = default.get_config().data
+    config.update(
+        {"source": "tfds", "name": name, "path": str(tmp_path / "tfds")} | overrides
+    )
+    config.test_split = test_split
+    return open_dataset(config, seed=0)
+
+
+def pairs(images, labels):
+    return sorted(
+        (image.tobytes(), int(label))
+        for image, label in zip(images, labels, strict=True)
+    )
+
+
+def contents(source):
+    examples = [source[index] for index in range(len(source))]
+    return pairs([e.image for e in examples], [e.label for e in examples])
+
+
+def jpeg(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def write_cifar(root, rng, classes):
+    """The official archive's files with a few random images; returns the splits."""
+    splits, fine = {}, classes == 100
+    names = [f"class {k}" for k in range(classes)]
+    labels_key = b"fine_labels" if fine else b"labels"
+    if fine:
+        meta, files = b"fine_label_names", {"train": ["train"], "test": ["test"]}
+    else:
+        batches = [f"data_batch_{k}" for k in range(1, 6)]
+        meta, files = b"label_names", {"train": batches, "test": ["test_batch"]}
+    contents = {"meta" if fine else "batches.meta": {meta: [n.encode() for n in names]}}
+    for split, parts in files.items():
+        images = rng.integers(256, size=(4 * len(parts), 32, 32, 3), dtype=np.uint8)
+        labels = rng.integers(classes, size=len(images)).tolist()
+        splits[split] = pairs(images, labels)
+        planes = images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
+        for number, part in enumerate(parts):
+            rows = slice(4 * number, 4 * number + 4)
+            contents[part] = {b"data": planes[rows], labels_key: labels[rows]}
+    root.mkdir()
+    for name, content in contents.items():
+        (root / name).write_bytes(pickle.dumps(content, protocol=2))
+    return splits
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["directory", "archive"])
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_archives_come_out_as_they_went_in(tmp_path, rng, classes, packed):
+    source = tmp_path / f"cifar-{classes}-python"
+    splits = write_cifar(source, rng, classes)
+    if packed:
+        with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
+            tar.add(source, source.name)
+        source = tmp_path / "cifar.tar.gz"
+    name = f"cifar{classes}"
+    prepare(Request(name, source, output=str(tmp_path / "tfds")))
+    dataset = read(tmp_path, name)
+    assert contents(dataset.train) == splits["train"]
+    assert contents(dataset.test) == splits["test"]
+    assert dataset.class_names[3] == "class 3"
+
+
+class Malice:
+    """Runs a command when it is unpickled without care."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("where", ["batches.meta", "data_batch_1"])
+def test_a_malicious_archive_is_refused_and_not_run(tmp_path, rng, where):
+    source = tmp_path / "cifar"
+    write_cifar(source, rng, 10)
+    (source / where).write_bytes(pickle.dumps(Malice(tmp_path / "owned"), protocol=2))
+    with pytest.raises(UserError, match="mkdir"):
+        prepare(Request("cifar10", source, output=str(tmp_path / "tfds")))
+    assert not (tmp_path / "owned").exists()
+
+
+def write_tiny_imagenet(root, rng, wnids=("n01", "n02", "n03"), *, val=None):
+    """Three classes of five training and two validation images; some are grey."""
+    files = {"train": [], "validation": []}
+    for label, wnid in enumerate(wnids):
+        (root / "train" / wnid / "images").mkdir(parents=True)
+        for index in range(5):
+            shape = (64, 64) if index == 0 else (64, 64, 3)
+            data = jpeg(rng.integers(256, size=shape, dtype=np.uint8))
+            path = root / "train" / wnid / "images" / f"{wnid}_{index}.JPEG"
+            path.write_bytes(data)
+            files["train"].append((data, label))
+    (root / "val" / "images").mkdir(parents=True)
+    lines = []
+    for index, wnid in enumerate(val or [w for w in wnids for _ in range(2)]):
+        data = jpeg(rng.integers(256, size=(64, 64, 3), dtype=np.uint8))
+        (root / "val" / "images" / f"val_{index}.JPEG").write_bytes(data)
+        lines.append(f"val_{index}.JPEG\t{wnid}\t0\t0\t10\t10\n")
+        if wnid in wnids:
+            files["validation"].append((data, wnids.index(wnid)))
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    (root / "wnids.txt").write_text("\n".join(reversed(wnids)))
+    words = "n01\tcrane, bird\nn02\tcrane\nn03\tgoldfish, Carassius\nn99\tother\n"
+    (root / "words.txt").write_text(words)
+    return files
+
+
+def decoded(files):
+    images = [np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d, _ in files]
+    return pairs(images, [label for _, label in files])
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["directory", "zip"])
+def test_tiny_imagenet_comes_out_as_it_went_in(tmp_path, rng, packed):
+    source = tmp_path / "tiny-imagenet-200"
+    files = write_tiny_imagenet(source, rng)
+    if packed:
+        archive = shutil.make_archive(str(source), "zip", tmp_path, source.name)
+        source = Path(archive)
+    prepare(Request("tiny_imagenet", source, output=str(tmp_path / "tfds")))
+    dataset = read(tmp_path, "tiny_imagenet", "validation")
+    assert contents(dataset.train) == decoded(files["train"])
+    assert contents(dataset.test) == decoded(files["validation"])
+    assert dataset.class_names == ("crane (n01)", "crane (n02)", "goldfish")
+
+
+def write_folder(root, rng):
+    for split in ("train", "val"):
+        for name in ("ant", "cat"):
+            (root / split / name).mkdir(parents=True)
+            for index in range(3):
+                pixels = rng.integers(256, size=(40 + index, 60, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+
+
+def test_a_folder_comes_out_as_it_went_in(tmp_path, rng):
+    write_folder(tmp_path / "images", rng)
+    prepare(
+        Request("folder", tmp_path / "images", name="mine", output=f"{tmp_path}/tfds")
+    )
+    dataset = read(tmp_path, "mine", on_device=False)
+    found = {dataset.train[i].image.tobytes() for i in range(len(dataset.train))}
+    files = (tmp_path / "images" / "train").rglob("*.png")
+    assert found == {np.asarray(Image.open(path)).tobytes() for path in files}
+    assert dataset.class_names == ("ant", "cat")
+
+
+def test_a_shorter_side_reduces_what_is_larger_and_nothing_else(tmp_path, rng):
+    write_folder(tmp_path / "images", rng)
+    request = Request(
+        "folder",
+        tmp_path / "images",
+        name="small",
+        output=f"{tmp_path}/tfds",
+        shorter_side=41,
+    )
+    prepare(request)
+    dataset = read(tmp_path, "small", on_device=False)
+    shapes = {dataset.train[i].image.shape[:2] for i in range(len(dataset.train))}
+    assert shapes == {(40, 60), (41, 60), (41, 59)}
+
+
+def test_what_is_there_is_left_alone(tmp_path, rng, capsys):
+    write_folder(tmp_path / "images", rng)
+    arguments = ["folder", f"--source={tmp_path}/images", "--name=mine"]
+    arguments.append(f"--output={tmp_path}/tfds")
+    assert main(arguments) == 0
+    files = sorted((tmp_path / "tfds").rglob("*"))
+    before = [path.stat().st_mtime_ns for path in files]
+    assert main(arguments) == 0
+    assert [path.stat().st_mtime_ns for path in files] == before
+    output = capsys.readouterr().out
+    assert output.count("train: 6 images") == 2
+    assert f"--config.data.path={tmp_path}/tfds" in output
+
+
+def cut_image(root):
+    path = root / "train" / "cat" / "1.png"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty_class(root):
+    for path in (root / "train" / "cat").iterdir():
+        path.unlink()
+
+
+def other_class(root):
+    (root / "val" / "cat").rename(root / "val" / "dog")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (cut_image, "cat/1.png"),
+        (empty_class, "train/cat"),
+        (other_class, "cat, dog"),
+        (shutil.rmtree, "nothing there"),
+    ],
+)
+def test_a_broken_folder_is_named_and_leaves_nothing(tmp_path, rng, damage, named):
+    write_folder(tmp_path / "images", rng)
+    damage(tmp_path / "images")
+    request = Request(
+        "folder", tmp_path / "images", name="mine", output=f"{tmp_path}/tfds"
+    )
+    with pytest.raises(UserError, match=named):
+        prepare(request)
+    assert not (tmp_path / "tfds" / "mine" / "1.0.0").exists()
+
+
+def test_an_annotation_of_an_unknown_class_is_named(tmp_path, rng):
+    write_tiny_imagenet(tmp_path / "tiny", rng, val=["n01", "n99"])
+    with pytest.raises(UserError, match="n99"):
+        prepare(Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds"))
+
+
+def test_a_label_out_of_range_is_named(tmp_path, rng):
+    write_cifar(tmp_path / "cifar", rng, 10)
+    path = tmp_path / "cifar" / "test_batch"
+    content = pickle.loads(path.read_bytes())
+    content[b"labels"][0] = 10
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(UserError, match="labels from . to 10"):
+        prepare(Request("cifar10", tmp_path / "cifar", output=f"{tmp_path}/tfds"))
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_a_damaged_archive_is_named(tmp_path, rng, suffix):
+    path = tmp_path / f"archive{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("wnids.txt", rng.bytes(10_000))
+    path.write_bytes(path.read_bytes()[:5_000])
+    with pytest.raises(UserError, match="archive"):
+        prepare(Request("tiny_imagenet", path, output=str(tmp_path / "tfds")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["tiny_imagenet"], "--source"),
+        (["folder", "--source=."], "--name"),
+        (["mnist"], "TensorFlow"),
+        (["cifar10", "--source=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_wrong_command_is_one_message(
+    tmp_path, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert main([*arguments, f"--output={tmp_path}/tfds"]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert "Traceback" not in error
+
+
+def test_a_preparation_that_was_killed_is_not_taken_for_whole(tmp_path, rng):
+    write_tiny_imagenet(tmp_path / "tiny", rng)
+    image = tmp_path / "tiny" / "train" / "n01" / "images" / "n01_1.JPEG"
+    for index in range(6, 3000):
+        os.link(image, image.with_name(f"n01_{index}.JPEG"))
+    command = [sys.executable, "-m", "clonalnet_jax.data.prepare", "tiny_imagenet"]
+    command += [f"--source={tmp_path}/tiny", f"--output={tmp_path}/tfds"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("tfds/tiny_imagenet/incomplete*/*")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for attempt in (
+        lambda: read(tmp_path, "tiny_imagenet", "validation"),
+        lambda: prepare(
+            Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds")
+        ),
+    ):
+        with pytest.raises(UserError, match="half prepared: incomplete"):
+            attempt()
+    for left in (tmp_path / "tfds" / "tiny_imagenet").iterdir():
+        shutil.rmtree(left)
+    prepare(Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds"))
+    assert len(read(tmp_path, "tiny_imagenet", "validation").test) == 6
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_data_set_that_lost_a_file_is_named(tmp_path, rng, damage):
+    write_folder(tmp_path / "images", rng)
+    prepare(
+        Request("folder", tmp_path / "images", name="mine", output=f"{tmp_path}/tfds")
+    )
+    (path,) = (tmp_path / "tfds").rglob("*train.array_record*")
+    damage(path)
+    with pytest.raises(UserError, match=path.name):
+        read(tmp_path, "mine")
+
+
+def test_nothing_of_this_takes_tensorflow(tmp_path, rng):
+    write_folder(tmp_path / "images", rng)
+    script = f"""
+import sys
+from clonalnet_jax.data.prepare import main
+assert main(["folder", "--source={tmp_path}/images", "--name=mine",
+             "--output={tmp_path}/tfds"]) == 0
+assert main(["digits", "--output={tmp_path}/tfds"]) == 0
+from clonalnet_jax.data import open_dataset
+from configs import default
+config = default.get_config().data
+config.update(dict(source="tfds", name="mine", path="{tmp_path}/tfds", image_size=32))
+open_dataset(config, seed=0).train[0]
+assert "tensorflow" not in sys.modules
+"""
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
