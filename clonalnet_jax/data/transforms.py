@@ -1,22 +1,24 @@
 """Crops and resizes on the host, with torchvision's semantics.
 
-Pure functions of an image and a random generator: they work alike in any thread or
+Pure functions of an image and a random generator: they do the same in any thread or
 process. Mirroring and normalisation are left to the device; see `augment`.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from clonalnet_jax.data.images import decode
+from clonalnet_jax.data.images import Rows
+from clonalnet_jax.data.photometric import jitter_color, rand_augment
 
-_RESAMPLING = {
+INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-Box = tuple[int, int, int, int]
+# Pixels on either side that a filter reads, in pixels of the smaller image.
+_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
+Range = tuple[float, float]
 
 
 def train_transform(
@@ -24,22 +26,42 @@ def train_transform(
     rng: np.random.Generator,
     *,
     size: int,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: Range = (0.08, 1.0),
+    ratio: Range = (3 / 4, 4 / 3),
     interpolation: str = "bilinear",
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
     rand_augment_layers: int = 0,
     rand_augment_magnitude: int = 9,
     channels: int = 3,
 ) -> np.ndarray:
-    """Placeholder of the branch `transforms`."""
-    del color_jitter, rand_augment_layers, rand_augment_magnitude
-    pixels = (
-        image if isinstance(image, np.ndarray) else decode(image, channels=channels)
-    )
-    top, left, height, width = crop_box(rng, *pixels.shape[:2], scale, ratio)
-    box = (left, top, left + width, top + height)
-    return _resize(pixels, size, box, interpolation)
+    """A random-resized crop (Szegedy et al. 2015), then jitter and RandAugment.
+
+    Args:
+      image: an image file, or pixels uint8 `[h, w, channels]`. Of a file no more rows
+        are decoded than the crop has.
+      rng: draws everything.
+      size: of the square result, in pixels.
+      scale: range of the crop's share of the area.
+      ratio: range of its width over its height.
+      interpolation: `bilinear` or `bicubic`, with antialiasing.
+      color_jitter: see `photometric.jitter_color`.
+      rand_augment_layers: see `photometric.rand_augment`; 0 for none.
+      rand_augment_magnitude: likewise.
+      channels: 1 or 3.
+
+    Returns:
+      Pixels, uint8 `[size, size, channels]`.
+
+    Raises:
+      BadImageError: the file cannot be decoded.
+    """
+    rows = Rows(image, channels=channels)
+    top, left, height, width = crop_box(rng, rows.height, rows.width, scale, ratio)
+    crop = rows.decode(top, top + height)[:, left : left + width]
+    picture = _to_pillow(crop).resize((size, size), INTERPOLATIONS[interpolation])
+    picture = jitter_color(picture, rng, color_jitter)
+    picture = rand_augment(picture, rng, rand_augment_layers, rand_augment_magnitude)
+    return _to_array(picture, channels)
 
 
 def eval_transform(
@@ -50,45 +72,78 @@ def eval_transform(
     interpolation: str = "bilinear",
     channels: int = 3,
 ) -> np.ndarray:
-    """Placeholder of the branch `transforms`."""
-    pixels = (
-        image if isinstance(image, np.ndarray) else decode(image, channels=channels)
+    """Resizes the shorter side and crops the centre, without resizing what is cut off.
+
+    Args:
+      image: as `train_transform`.
+      size: of the square result, in pixels; at most `resize_size`.
+      resize_size: of the shorter side before the crop.
+      interpolation: `bilinear` or `bicubic`, with antialiasing.
+      channels: 1 or 3.
+
+    Returns:
+      Pixels, uint8 `[size, size, channels]`.
+
+    Raises:
+      BadImageError: the file cannot be decoded.
+    """
+    rows = Rows(image, channels=channels)
+    shorter = min(rows.height, rows.width)
+    # torchvision's rounding: down for the longer side, to even for the offset.
+    height, width = (
+        resize_size * side // shorter for side in (rows.height, rows.width)
     )
-    height, width = pixels.shape[:2]
-    factor = min(height, width) / resize_size
-    side = size * factor
-    top, left = (height - side) / 2, (width - side) / 2
-    return _resize(pixels, size, (left, top, left + side, top + side), interpolation)
-
-
-def _resize(
-    pixels: np.ndarray, size: int, box: tuple[float, ...], interpolation: str
-) -> np.ndarray:
-    grey = pixels.shape[-1] == 1
-    image = Image.fromarray(pixels[..., 0] if grey else pixels)
-    image = image.resize((size, size), _RESAMPLING[interpolation], box=box)
-    return np.asarray(image).reshape(size, size, -1)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    down, across = rows.height / height, rows.width / width
+    margin = _SUPPORT[interpolation] * max(down, 1.0) + 1
+    first = max(math.floor(top * down - margin), 0)
+    end = min(math.ceil((top + size) * down + margin), rows.height)
+    box = (
+        left * across,
+        top * down - first,
+        (left + size) * across,
+        (top + size) * down - first,
+    )
+    picture = _to_pillow(rows.decode(first, end))
+    picture = picture.resize((size, size), INTERPOLATIONS[interpolation], box=box)
+    return _to_array(picture, channels)
 
 
 def crop_box(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    scale: Sequence[float],
-    ratio: Sequence[float],
-) -> Box:
+    rng: np.random.Generator, height: int, width: int, scale: Range, ratio: Range
+) -> tuple[int, int, int, int]:
+    """Draws torchvision's `RandomResizedCrop`.
+
+    Args:
+      rng: random numbers.
+      height: of the image.
+      width: of the image.
+      scale: range of the crop's share of the area, drawn evenly.
+      ratio: range of its width over its height, whose logarithm is drawn evenly.
+
+    Returns:
+      `(top, left, height, width)`. After ten draws that do not fit, the largest crop in
+      the centre whose ratio is in the range.
+    """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
+        area = height * width * rng.uniform(scale[0], scale[1])
         aspect = math.exp(rng.uniform(low, high))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             top = int(rng.integers(height - h + 1))
-            left = int(rng.integers(width - w + 1))
-            return top, left, h, w
+            return top, int(rng.integers(width - w + 1)), h, w
     w, h = width, height
     if width / height < ratio[0]:
         h = round(width / ratio[0])
     elif width / height > ratio[1]:
         w = round(height * ratio[1])
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _to_pillow(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _to_array(picture: Image.Image, channels: int) -> np.ndarray:
+    return np.asarray(picture).reshape(picture.height, picture.width, channels)

@@ -254,7 +254,7 @@ def test_a_label_out_of_range_is_named(tmp_path, rng):
     content = pickle.loads(path.read_bytes())
     content[b"labels"][0] = 10
     path.write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(UserError, match="labels from . to 10"):
+    with pytest.raises(UserError, match="to 10"):
         prepare(Request("cifar10", tmp_path / "cifar", output=f"{tmp_path}/tfds"))
 
 
