@@ -3,11 +3,14 @@
 import importlib
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
+from clonalnet_jax import partition
 from clonalnet_jax.errors import UserError, explain_flag_error
 from clonalnet_jax.experiment import open_experiment
+from clonalnet_jax.training import train
 from configs import default
 
 NAMES = sorted(
@@ -57,3 +60,47 @@ def test_an_impossible_value_is_named_before_any_work(
     with pytest.raises(UserError, match=message):
         open_experiment(digits_config, tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Programs for one device are compiled in a third of the time."""
+    mesh = partition.make_mesh(jax.devices()[:1])
+    monkeypatch.setattr(partition, "make_mesh", lambda: mesh)
+
+
+def dry(name):
+    """As --config.data.synthetic=True --config.steps=2, but with few images."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.synthetic = True
+    config.data.synthetic_examples = 8
+    config.steps = 2
+    config.batch_size = 4
+    return config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_starts_on_synthetic_images(name, one_device, tmp_path):
+    config = dry(name)
+    config.methods = ("clone",)
+    for network in (config.baseline, config.clone):
+        network.model = "resnet8"
+        network.options = ConfigDict({"width": 4})
+    if config.data.image_size is not None:
+        config.data.image_size = 16
+    assert train(config, tmp_path).keys() == {"baseline", "clone"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configs_networks_take_its_images(name, one_device, tmp_path):
+    experiment = open_experiment(dry(name), tmp_path)
+    for network in (experiment.config.baseline, experiment.config.clone):
+        model = experiment.make_network(network)
+        images = jax.ShapeDtypeStruct((1, *experiment.dataset.image_shape), "float32")
+        logits, _ = jax.eval_shape(
+            lambda x, model=model: model.init_with_output(
+                jax.random.key(0), x, train=False
+            ),
+            images,
+        )
+        assert logits.shape == (1, experiment.dataset.num_classes)

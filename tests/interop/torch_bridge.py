@@ -1,5 +1,6 @@
 """PyTorch beside JAX: imports without warnings, weights across, inputs for both."""
 
+import importlib.util
 import warnings
 
 import jax
@@ -7,25 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import torch_reference
 from clonalnet_jax.weights import from_torch
 
 
 def import_torch():
-    """Torch, torchvision and timm; skips the calling test module where one lacks.
-
-    Their imports warn about each other, which is not ours to mend. A torchvision
-    without its compiled operators, which no classifier uses, still has its models.
-    """
+    """Torch, torchvision and timm; skips the calling test module where one lacks."""
+    for name in ("torch", "torchvision"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip("needs the extra [interop]", allow_module_level=True)
+    torch, torchvision = torch_reference.import_torch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch = pytest.importorskip("torch", reason="needs the extra [interop]")
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, name):
-                operators.define(
-                    f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor"
-                )
-        torchvision = pytest.importorskip("torchvision", reason="needs [interop]")
         timm = pytest.importorskip("timm", reason="needs the extra [interop]")
     torch.set_num_threads(2)
     return torch, torchvision, timm
