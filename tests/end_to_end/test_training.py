@@ -235,6 +235,7 @@ def test_a_baseline_of_other_classes_is_refused(
 
 def test_a_baseline_that_knows_nothing_is_refused(digits_config, tmp_path):
     digits_config.steps = 1
+    digits_config.optimizer.learning_rate = 1e-9
     digits_config.baseline.min_top1 = None
     with pytest.raises(UserError, match="too poor"):
         training.train(digits_config, tmp_path)
