@@ -177,6 +177,8 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "loss.temperature": config.loss.temperature,
         "distillation.temperature": config.distillation.temperature,
+        "dkd.temperature": config.dkd.temperature,
+        "logit_standardisation.temperature": config.logit_standardisation.temperature,
     }
     for key, value in positive.items():
         if not value > 0:
