@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data, partition, steps
 from clonalnet_jax.checkpoints import Meta
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.evaluation import evaluate
+from clonalnet_jax.evaluation import collect_logits, evaluate
 from clonalnet_jax.feed import Feed
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import create_model
@@ -104,6 +105,23 @@ class Experiment(NamedTuple):
             return evaluate(step, variables, batches)
 
         return evaluator
+
+    def make_predictor(
+        self, model: nn.Module
+    ) -> Callable[[Any, data.Source], tuple[np.ndarray, np.ndarray]]:
+        """`(variables, source) -> (logits, labels)`; see `collect_logits`."""
+        batch_size = self.config.batch_size
+        step = partition.jit_eval_step(
+            self.mesh, steps.make_predict_step(model, self.make_prepare())
+        )
+
+        def predictor(
+            variables: Any, source: data.Source
+        ) -> tuple[np.ndarray, np.ndarray]:
+            batches = self.feed(source).evaluate(batch_size=batch_size)
+            return collect_logits(step, variables, batches)
+
+        return predictor
 
 
 def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
