@@ -77,7 +77,7 @@ def test_every_run_of_every_seed_is_compared(compared):
 
 
 def test_differences_are_paired_by_seed_and_image(compared):
-    _, workdir, result = compared
+    _, _, result = compared
     found = result["differences"]["cross_entropy"]["dkd"]
     top1 = [
         result["methods"][run]["top1"]["per_seed"] for run in ("dkd", "cross_entropy")
