@@ -10,11 +10,11 @@ from ml_collections import ConfigDict, config_flags
 
 from clonalnet_jax.command import start
 
-_MODES = """train whatever is missing, evaluate what the workdir holds, predict
-IMAGE..., or export a network to another format"""
+_MODES = """train whatever is missing, evaluate what the workdir holds, compare
+methods over seeds (config.compare), predict IMAGE..., or export a network"""
 _WORKDIR = flags.DEFINE_string("workdir", None, "By default runs/<config name>.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate", "predict", "export"], _MODES
+    "mode", "train", ["train", "evaluate", "compare", "predict", "export"], _MODES
 )
 _FORCE = flags.DEFINE_bool("force_config", False, "Go on with a config that differs.")
 _RUN = flags.DEFINE_string("run", "clone", "Network to predict with or to export.")

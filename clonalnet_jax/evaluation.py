@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 ECE_BINS = 15
+_ROWS = 8192
 
 
 @flax.struct.dataclass
@@ -95,6 +96,49 @@ def summarise(sums: MetricSums) -> dict[str, float]:
     }
 
 
+def collect_logits(
+    predict_step: Callable[[Any, Mapping[str, Array]], tuple[Array, Array, Array]],
+    variables: Any,
+    batches: Iterable[Mapping[str, Array]],
+) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
+    """Runs a network over batches that hold every example exactly once.
+
+    Args:
+      predict_step: `(variables, batch) -> (logits, labels, mask)`, jitted; from
+        `steps.make_predict_step`.
+      variables: `params` and `batch_stats` of the network.
+      batches: sharded, padded batches.
+
+    Returns:
+      `logits` float32 `[n, classes]` and `labels` int32 `[n]`, without the padding.
+    """
+    logits, labels = [], []
+    for batch in batches:
+        some, theirs, mask = jax.device_get(predict_step(variables, batch))
+        logits.append(some[mask > 0].astype(np.float32))
+        labels.append(theirs[mask > 0].astype(np.int32))
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def measure_logits(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> dict[str, float]:
+    """Summarises logits on the host.
+
+    Args:
+      logits: `[n, classes]`, at least one row.
+      labels: class indices `[n]`.
+
+    Returns:
+      As `summarise`.
+    """
+    sums = [
+        _unmasked_sums(logits[i : i + _ROWS], labels[i : i + _ROWS])
+        for i in range(0, len(labels), _ROWS)
+    ]
+    return _summarise_all(sums)
+
+
 def evaluate(
     eval_step: Callable[[Any, Mapping[str, Array]], MetricSums],
     variables: Any,
@@ -110,7 +154,15 @@ def evaluate(
     Returns:
       As `summarise`.
     """
-    sums = [eval_step(variables, batch) for batch in batches]
+    return _summarise_all([eval_step(variables, batch) for batch in batches])
+
+
+@jax.jit
+def _unmasked_sums(logits: Array, labels: Array) -> MetricSums:
+    return metric_sums(logits, labels, jnp.ones(labels.shape))
+
+
+def _summarise_all(sums: list[MetricSums]) -> dict[str, float]:
     # Added in float64 on the host: float32 sums stop counting at 2^24 examples.
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(sums))
     return summarise(jax.tree.map(lambda *xs: np.sum(xs, axis=0), *host))

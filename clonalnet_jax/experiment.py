@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data, partition, steps
 from clonalnet_jax.checkpoints import Meta
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.evaluation import evaluate
+from clonalnet_jax.evaluation import collect_logits, evaluate
 from clonalnet_jax.feed import Feed
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import create_model
@@ -105,6 +106,23 @@ class Experiment(NamedTuple):
 
         return evaluator
 
+    def make_predictor(
+        self, model: nn.Module
+    ) -> Callable[[Any, data.Source], tuple[np.ndarray, np.ndarray]]:
+        """`(variables, source) -> (logits, labels)`; see `collect_logits`."""
+        batch_size = self.config.batch_size
+        step = partition.jit_eval_step(
+            self.mesh, steps.make_predict_step(model, self.make_prepare())
+        )
+
+        def predictor(
+            variables: Any, source: data.Source
+        ) -> tuple[np.ndarray, np.ndarray]:
+            batches = self.feed(source).evaluate(batch_size=batch_size)
+            return collect_logits(step, variables, batches)
+
+        return predictor
+
 
 def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     """Checks a config against itself, the devices and the data; opens the data.
@@ -177,6 +195,8 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "loss.temperature": config.loss.temperature,
         "distillation.temperature": config.distillation.temperature,
+        "dkd.temperature": config.dkd.temperature,
+        "logit_standardisation.temperature": config.logit_standardisation.temperature,
     }
     for key, value in positive.items():
         if not value > 0:

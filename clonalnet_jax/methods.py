@@ -1,5 +1,6 @@
 """What each run minimises: the clone's loss and the controls it is compared with."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,8 +33,9 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """Builds a method by its name in `config.methods`.
 
     Args:
-      name: `clone`, `cross_entropy`, `label_smoothing` or `distillation`.
-      config: the whole config; read are `loss` and `distillation`.
+      name: see `config.methods` in `configs/default.py`.
+      config: the whole config; read are `loss`, `distillation`, `dkd` and
+        `logit_standardisation`.
 
     Returns:
       The method.
@@ -86,9 +88,60 @@ def _distillation(config: ConfigDict) -> Method:
     return Method(loss_fn, needs_baseline=True)
 
 
-def _clone(config: ConfigDict) -> Method:
-    """The focusing-picking loss of ClonalNet."""
-    alpha, beta = config.loss.attention_weight, config.loss.negentropy_weight
+def _dkd(config: ConfigDict) -> Method:
+    """Decoupled distillation, CVPR 2022, beside a cross-entropy of its own weight.
+
+    The authors let the weight grow over the first 20 of their 240 epochs. That is left
+    out: no method here is given a schedule of its own.
+    """
+    dkd = config.dkd
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.decoupled_distillation_loss(
+            logits,
+            baseline_logits,
+            labels,
+            temperature=dkd.temperature,
+            target_weight=dkd.target_weight,
+            non_target_weight=dkd.non_target_weight,
+        )
+        loss = dkd.cross_entropy_weight * hard + soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _logit_standardisation(config: ConfigDict) -> Method:
+    """Distillation of standardised logits, CVPR 2024, with the authors' weights."""
+    chosen = config.logit_standardisation
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.standardised_distillation_loss(
+            logits, baseline_logits, temperature=chosen.temperature
+        )
+        loss = chosen.cross_entropy_weight * hard + chosen.weight * soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _clone(
+    config: ConfigDict,
+    *,
+    difference: bool = True,
+    attention: bool = True,
+    negentropy: bool = True,
+) -> Method:
+    """The focusing-picking loss of ClonalNet, whole or without one of its terms.
+
+    Without the difference, the classification term is the label-smoothed cross-entropy
+    of the clone's own logits.
+    """
+    alpha = config.loss.attention_weight if attention else 0.0
+    beta = config.loss.negentropy_weight if negentropy else 0.0
+    smoothed = _label_smoothing(config).loss_fn
 
     def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
         terms = losses.focusing_picking_terms(
@@ -98,6 +151,9 @@ def _clone(config: ConfigDict) -> Method:
             temperature=config.loss.temperature,
             label_smoothing=config.loss.label_smoothing,
         )
+        if not difference:
+            plain = smoothed(logits, None, labels)["loss"]
+            terms = terms._replace(classification=plain)
         loss = terms.classification + alpha * terms.attention + beta * terms.negentropy
         return {"loss": loss, **terms._asdict()}
 
@@ -111,9 +167,14 @@ def _cross_entropy_of(logits: Array, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-_METHODS = {
+_METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "clone": _clone,
+    "clone_without_difference": functools.partial(_clone, difference=False),
+    "clone_without_attention": functools.partial(_clone, attention=False),
+    "clone_without_negentropy": functools.partial(_clone, negentropy=False),
     "cross_entropy": _cross_entropy,
     "label_smoothing": _label_smoothing,
     "distillation": _distillation,
+    "dkd": _dkd,
+    "logit_standardisation": _logit_standardisation,
 }

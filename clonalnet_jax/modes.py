@@ -1,10 +1,12 @@
 """What `main.py --mode=...` does; new modes join here."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from clonalnet_jax import export, predict, training
+from clonalnet_jax import compare, export, predict, training
 
 
 def run_mode(
@@ -21,7 +23,7 @@ def run_mode(
     """Runs a mode.
 
     Args:
-      mode: `train`, `evaluate`, `predict` or `export`.
+      mode: `train`, `evaluate`, `compare`, `predict` or `export`.
       config: the whole config.
       workdir: where the runs lie.
       images: to predict.
@@ -42,6 +44,10 @@ def run_mode(
         path = Path(output) if output else None
         print(export.export(config, workdir, format=format, run=run, output=path))
         return 0
-    act = {"train": training.train, "evaluate": training.evaluate}[mode]
-    act(config, workdir, force_config=force_config)
+    act: dict[str, Callable[..., Any]] = {
+        "train": training.train,
+        "evaluate": training.evaluate,
+        "compare": compare.compare,
+    }
+    act[mode](config, workdir, force_config=force_config)
     return 0

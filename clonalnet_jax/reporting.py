@@ -115,7 +115,7 @@ class Reporter:
     def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
         """Prints the results of all runs side by side."""
         table = Table(title="Results on the test split", title_justify="left")
-        table.add_column("run")
+        table.add_column("run", overflow="fold")
         for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
             table.add_column(column, justify="right")
         for run, row in results.items():

@@ -139,6 +139,26 @@ def make_eval_step(
     return eval_step
 
 
+def make_predict_step(
+    model: nn.Module, prepare: PrepareFn
+) -> Callable[[Any, Batch], tuple[Array, Array, Array]]:
+    """Prediction of one padded batch; see `evaluation.collect_logits`.
+
+    Args:
+      model: the network.
+      prepare: as `make_train_step`; called with key None.
+
+    Returns:
+      `(variables, batch) -> (logits, labels, mask)`.
+    """
+
+    def predict_step(variables: Any, batch: Batch) -> tuple[Array, Array, Array]:
+        images, labels = prepare(batch, None)
+        return predict(model, variables, images), labels, batch["mask"]
+
+    return predict_step
+
+
 def all_finite(tree: chex.ArrayTree) -> Array:
     """Whether every floating value of a tree is finite, as one boolean on device."""
     floating = [

@@ -1,5 +1,6 @@
 """One story: get a baseline, check it, train each method beside it, report."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from clonalnet_jax.baseline import (
     starting_weights,
 )
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.evaluation import measure_logits
 from clonalnet_jax.experiment import Experiment, open_experiment
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.network import Network, load_network
+from clonalnet_jax.predictions import (
+    Predictions,
+    predictions_path,
+    write_predictions,
+)
 from clonalnet_jax.run import train_run
 from clonalnet_jax.workdir import (
     open_workdir,
@@ -29,13 +36,20 @@ from clonalnet_jax.workdir import (
 Results = dict[str, dict[str, Any]]
 
 
-def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> Results:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    force_config: bool = False,
+    announce: Callable[[str], None] = lambda run: None,
+) -> Results:
     """Trains what a config asks for, or what is still missing of it.
 
     Args:
       config: see `configs/default.py`.
       workdir: where everything is kept; a second call resumes.
       force_config: goes on although the config differs from the workdir's.
+      announce: told the name of each run before it begins.
 
     Returns:
       What `results.json` holds: by run name, `top1`, `top5` and `ece` in percent,
@@ -47,9 +61,11 @@ def train(config: ConfigDict, workdir: Path, *, force_config: bool = False) -> R
     experiment = open_experiment(config, workdir)
     open_workdir(workdir, config, force_config=force_config)
     experiment.reporter.say(_describe(experiment))
+    announce("baseline")
     baseline = _obtain_baseline(experiment, anew=force_config)
     teacher = freeze(experiment, baseline)
     for name in config.methods:
+        announce(name)
         method = make_method(name, config)
         trained = train_run(
             experiment,
@@ -89,7 +105,7 @@ def evaluate(
     open_workdir(workdir, config, force_config=force_config)
     given = given_baseline(experiment)
     if given is not None:
-        _store(experiment, "baseline", _measure(experiment, given))
+        _store(experiment, "baseline", _measure(experiment, "baseline", given))
     for name in ("baseline", *config.methods):
         if name in trained_runs(workdir):
             _report(experiment, name, anew=True)
@@ -101,7 +117,7 @@ def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
     config = experiment.config
     baseline = given_baseline(experiment)
     if baseline is not None:
-        _store(experiment, "baseline", _measure(experiment, baseline))
+        _store(experiment, "baseline", _measure(experiment, "baseline", baseline))
     else:
         trained = train_run(
             experiment,
@@ -126,20 +142,32 @@ def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
         dtype=config.compute_dtype,
         which=config.select,
     )
-    if anew or name not in read_results(experiment.workdir):
-        _store(experiment, name, _measure(experiment, network))
+    if anew or not is_finished(experiment.workdir, name):
+        _store(experiment, name, _measure(experiment, name, network))
     return network
 
 
-def _measure(experiment: Experiment, network: Network) -> dict[str, Any]:
-    meta, evaluator = network.meta, experiment.make_evaluator(network.model)
+def _measure(experiment: Experiment, name: str, network: Network) -> dict[str, Any]:
+    """The row of a network; keeps its predictions in a file."""
+    meta, dataset = network.meta, experiment.dataset
+    predictor = experiment.make_predictor(network.model)
+    predictions = Predictions(*predictor(network.variables, dataset.test))
+    if len(dataset.holdout):
+        logits, labels = predictor(network.variables, dataset.holdout)
+        predictions = predictions._replace(holdout_logits=logits, holdout_labels=labels)
+    write_predictions(experiment.workdir, name, predictions)
     speed = meta.timed_images / meta.timed_seconds if meta.timed_seconds else None
     return {
-        **evaluator(network.variables, experiment.dataset.test),
+        **measure_logits(predictions.logits, predictions.labels),
         "num_parameters": count_parameters(network.variables["params"]),
         "train_seconds": meta.train_seconds,
         "images_per_second": speed,
     }
+
+
+def is_finished(workdir: Path, run: str) -> bool:
+    """Whether a run's figures and predictions are there."""
+    return run in read_results(workdir) and predictions_path(workdir, run).exists()
 
 
 def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:

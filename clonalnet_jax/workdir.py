@@ -19,6 +19,8 @@ from clonalnet_jax.errors import UserError
 _FREE_KEYS = (
     "baseline.min_top1",
     "checkpoint_every_epochs",
+    "compare.methods",
+    "compare.seeds",
     "data.on_device",
     "data.on_error",
     "data.threads",
@@ -43,12 +45,10 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     Raises:
       UserError: the saved config differs in a key that changes the run's meaning.
     """
+    if not force_config:
+        check_workdir(workdir, config)
     resolved = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
-    saved = read_json(path, None)
-    # A start that failed before it saved anything binds nobody.
-    if saved is not None and trained_runs(workdir) and not force_config:
-        _check_same_meaning(path, saved, resolved)
     if jax.process_index() != 0:
         return
     workdir.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,23 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     path = workdir / "environment.json"
     starts = [*read_json(path, []), environment()]
     write_atomically(path, json.dumps(starts, indent=2))
+
+
+def check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Checks that a workdir, if there is one, belongs to the same experiment.
+
+    Args:
+      workdir: the directory.
+      config: resolved.
+
+    Raises:
+      UserError: the saved config differs in a key that changes the run's meaning.
+    """
+    path = workdir / "config.json"
+    saved = read_json(path, None)
+    # A start that failed before it saved anything binds nobody.
+    if saved is not None and trained_runs(workdir):
+        _check_same_meaning(path, saved, json.loads(config.to_json_best_effort()))
 
 
 def trained_runs(workdir: Path) -> list[str]:
@@ -116,11 +133,11 @@ def read_json(path: Path, default: Any) -> Any:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a crash, sees the old or the new one."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

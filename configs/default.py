@@ -15,7 +15,9 @@ def get_config() -> ConfigDict:
     config.epochs = 30.0
     config.steps = config_dict.placeholder(int)  # None: from epochs
     # Trained after the baseline, each from the same random initialisation:
-    # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation".
+    # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation",
+    # "dkd" (decoupled distillation, CVPR 2022), "logit_standardisation" (CVPR 2024);
+    # "clone_without_difference", "clone_without_attention", "clone_without_negentropy".
     config.methods = ("clone",)
     config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
     config.log_every_steps = 50
@@ -54,6 +56,34 @@ def get_config() -> ConfigDict:
     config.distillation = ConfigDict()  # (1 - weight) CE + weight T^2 KL
     config.distillation.temperature = 4.0
     config.distillation.weight = 0.9
+
+    # CE weight x CE + T^2 (target weight x KL + non-target weight x KL); the authors'.
+    config.dkd = ConfigDict()
+    config.dkd.temperature = 4.0
+    config.dkd.cross_entropy_weight = 1.0
+    config.dkd.target_weight = 1.0
+    config.dkd.non_target_weight = 8.0
+
+    # CE weight x CE + weight x T^2 KL of standardised logits; the authors' values.
+    config.logit_standardisation = ConfigDict()
+    config.logit_standardisation.temperature = 2.0
+    config.logit_standardisation.cross_entropy_weight = 0.1
+    config.logit_standardisation.weight = 9.0
+
+    config.compare = ConfigDict()  # of --mode=compare
+    config.compare.seeds = 5  # how many: config.seed, config.seed + 1, ...
+    # In place of config.methods.
+    config.compare.methods = (
+        "cross_entropy",
+        "label_smoothing",
+        "distillation",
+        "dkd",
+        "logit_standardisation",
+        "clone",
+        "clone_without_difference",
+        "clone_without_attention",
+        "clone_without_negentropy",
+    )
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"

@@ -1,0 +1,129 @@
+"""What a difference between two networks is worth: over seeds, and over images."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import stats
+
+_MAX_FLIPS = 100_000
+
+
+class Mean(NamedTuple):
+    """A mean over seeds.
+
+    Attributes:
+      mean: over the seeds.
+      standard_error: None with a single seed.
+    """
+
+    mean: float
+    standard_error: float | None
+
+
+class Difference(NamedTuple):
+    """A paired difference over seeds; all but the mean is None with a single seed.
+
+    Attributes:
+      mean: over the seeds.
+      low: end of the 95 % interval of Student's t.
+      high: its other end.
+      p_t: of the paired t-test, two-sided.
+      p_sign_flip: of the sign-flip test, two-sided; exact up to 16 seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p_t: float | None
+    p_sign_flip: float | None
+
+
+class McNemar(NamedTuple):
+    """Images on which exactly one of two networks is right.
+
+    Attributes:
+      gained: only the first is right.
+      lost: only the second is right.
+      p: exact, two-sided.
+    """
+
+    gained: int
+    lost: int
+    p: float
+
+
+def mean_over_seeds(values: Sequence[float]) -> Mean:
+    """Mean and standard error of one value per seed."""
+    if len(values) == 1:
+        return Mean(float(values[0]), None)
+    return Mean(float(np.mean(values)), float(stats.sem(values)))
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """Compares two methods seed by seed.
+
+    Args:
+      ours: one value per seed.
+      theirs: of the same seeds in the same order.
+
+    Returns:
+      The difference `ours - theirs`.
+
+    Raises:
+      ValueError: the numbers of seeds differ.
+    """
+    pairs = zip(ours, theirs, strict=True)
+    differences = np.array([one - other for one, other in pairs], np.float64)
+    mean, count = float(differences.mean()), len(differences)
+    if count == 1:
+        return Difference(mean, None, None, None, None)
+    if np.ptp(differences) == 0:
+        # No spread at all, where the statistic is 0/0 or infinite.
+        return Difference(mean, mean, mean, float(mean == 0), _sign_flip(differences))
+    error = float(stats.sem(differences))
+    reach = float(stats.t.ppf(0.975, count - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
+    return Difference(mean, mean - reach, mean + reach, p, _sign_flip(differences))
+
+
+def mcnemar(
+    ours: Bool[np.ndarray, " images"], theirs: Bool[np.ndarray, " images"]
+) -> McNemar:
+    """McNemar's test (1947) of two networks on the same images, in its exact form.
+
+    Args:
+      ours: whether the first is right, by image.
+      theirs: whether the second is.
+
+    Returns:
+      The counts and the p-value, 1 where the networks agree everywhere.
+    """
+    gained, lost = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
+    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return McNemar(gained, lost, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values of several comparisons (Holm 1979), in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted.tolist()
+
+
+def _sign_flip(differences: np.ndarray) -> float:
+    """Had the methods been equal, each difference could as well have the other sign."""
+    if not differences.any():
+        return 1.0
+    test = stats.permutation_test(
+        (differences,),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_MAX_FLIPS,
+        rng=np.random.default_rng(0),
+    )
+    return float(test.pvalue)

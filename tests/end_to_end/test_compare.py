@@ -1,0 +1,230 @@
+"""Two seeds of a few methods on the digits, killed on the way."""
+
+import copy
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from clonalnet_jax import compare, comparison, training
+from clonalnet_jax.calibration import fit_temperature
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.evaluation import measure_logits
+from clonalnet_jax.predictions import (
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
+from configs import digits
+
+METHODS = ("cross_entropy", "distillation", "dkd")
+
+
+def config_of(config, **overrides):
+    config.methods = ("clone",)
+    config.compare.methods = METHODS
+    config.compare.seeds = 2
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, tfds_dir):
+    """A finished comparison that was interrupted in the second seed."""
+    config = copy.deepcopy(digits.get_config())
+    config.data.path = tfds_dir
+    config.baseline.min_top1 = 0.0
+    config.steps = 12
+    config = config_of(config)
+    workdir = tmp_path_factory.mktemp("compared")
+    real, calls = training.train_run, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args[1])
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compare.compare(config, workdir)
+    assert not (workdir / "compare.json").exists()
+    finished = (workdir / "seed0" / "metrics.jsonl").read_text()
+    result = compare.compare(config, workdir)
+    assert (workdir / "seed0" / "metrics.jsonl").read_text() == finished
+    return config, workdir, result
+
+
+def test_every_run_of_every_seed_is_compared(compared):
+    _, workdir, result = compared
+    assert result == json.loads((workdir / "compare.json").read_text())
+    assert result["seeds"] == [0, 1]
+    assert result["test_images"] == 1497
+    assert list(result["methods"]) == ["baseline", *METHODS]
+    for run, metrics in result["methods"].items():
+        rows = [
+            json.loads((workdir / f"seed{seed}" / "results.json").read_text())[run]
+            for seed in (0, 1)
+        ]
+        for name in ("top1", "top5", "nll", "ece"):
+            values = [row[name] for row in rows]
+            assert metrics[name]["per_seed"] == pytest.approx(values, rel=1e-6)
+            assert metrics[name]["mean"] == pytest.approx(np.mean(values))
+        assert metrics["nll_scaled"]["mean"] < metrics["nll"]["mean"] + 0.02
+
+
+def test_differences_are_paired_by_seed_and_image(compared):
+    _, _, result = compared
+    found = result["differences"]["cross_entropy"]["dkd"]
+    top1 = [
+        result["methods"][run]["top1"]["per_seed"] for run in ("dkd", "cross_entropy")
+    ]
+    assert found["top1"]["mean"] == pytest.approx(np.mean(top1[0]) - np.mean(top1[1]))
+    for seed, test in enumerate(found["mcnemar"]):
+        gain = (test["gained"] - test["lost"]) / 1497
+        assert 100 * gain == pytest.approx(top1[0][seed] - top1[1][seed], abs=1e-3)
+
+
+def test_the_table_and_the_csv_say_the_same(compared):
+    _, workdir, result = compared
+    text = (workdir / "compare.md").read_text()
+    mean = result["methods"]["distillation"]["top1"]
+    assert f"{mean['mean']:.2f} ± {mean['standard_error']:.2f}" in text
+    assert "the other half of the test split" in text
+    assert "cannot be below 0.5" in text
+    assert "trained anew for each seed" in text
+    with (workdir / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 6
+    (row,) = [r for r in rows if (r["run"], r["metric"]) == ("dkd", "top1")]
+    difference = result["differences"]["distillation"]["dkd"]["top1"]
+    assert float(row["mean"]) == result["methods"]["dkd"]["top1"]["mean"]
+    assert float(row["minus_distillation_p_holm"]) == difference["p_holm"]
+
+
+def test_a_second_start_opens_nothing(compared, monkeypatch, capsys):
+    config, workdir, result = compared
+    monkeypatch.setattr(training, "open_experiment", None)
+    assert compare.compare(config, workdir) == result
+    assert "seed 1: finished already" in capsys.readouterr().out
+
+
+def test_another_config_is_refused_although_all_is_finished(compared):
+    config, workdir, _ = compared
+    other = copy.deepcopy(config)
+    other.steps = 13
+    with pytest.raises(UserError, match="another experiment"):
+        compare.compare(other, workdir)
+
+
+def test_lost_predictions_are_made_again_without_training(compared, tmp_path):
+    config, workdir, result = compared
+    shutil.copytree(workdir, tmp_path / "w")
+    (tmp_path / "w" / "seed1" / "predictions" / "dkd.safetensors").unlink()
+    before = (tmp_path / "w" / "seed1" / "metrics.jsonl").read_text()
+    assert compare.compare(config, tmp_path / "w") == result
+    assert (tmp_path / "w" / "seed1" / "metrics.jsonl").read_text() == before
+
+
+def test_progress_counts_all_runs(digits_config, tmp_path, monkeypatch, capsys):
+    config = config_of(digits_config)
+    done = []
+    monkeypatch.setattr(training, "is_finished", lambda workdir, run: False)
+    monkeypatch.setattr(comparison, "gather", None)
+
+    def train(config, workdir, *, force_config, announce):
+        for run in ("baseline", *config.methods):
+            announce(run)
+            done.append((config.seed, run))
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(UserError, match="predictions of a finished run"):
+        compare.compare(config, tmp_path)
+    assert len(set(done)) == 8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run 1 of 8: seed 0 baseline"
+    assert lines[-1] == "run 8 of 8: seed 1 dkd, about 1 min left"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("compare.seeds", 0, "at least 1"),
+        ("compare.methods", ("clnoe",), "did you mean 'clone'"),
+        ("compare.methods", ("clone", "clone"), "more than once"),
+        ("compare.methods", (), "at least one"),
+    ],
+)
+def test_impossible_comparisons_are_named(digits_config, tmp_path, key, value, message):
+    with pytest.raises(UserError, match=message):
+        compare.compare(config_of(digits_config, **{key: value}), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def made_up(rng, directory, gain):
+    """Predictions of three runs; `gain` images more are right under dkd."""
+    labels = rng.integers(4, size=400).astype(np.int32)
+    wrong = rng.permutation(400)
+    for run, count in (("baseline", 120), ("cross_entropy", 120), ("dkd", 120 - gain)):
+        logits = np.eye(4, dtype=np.float32)[labels] * 2
+        flipped = rng.permutation(wrong[:200])[:count]
+        logits[flipped] = np.roll(logits[flipped], 1, axis=-1)
+        write_predictions(directory, run, Predictions(logits, labels))
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((30, 32, 31, 29), "higher"),
+        ((-30, -32, -31, -29), "lower"),
+        ((4, -5, 3, -2), "no difference shown"),
+        ((30,), "one seed: not tested"),
+    ],
+)
+def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, verdict):
+    config = config_of(digits_config)
+    config.compare.methods = ("cross_entropy", "dkd")
+    directories = [tmp_path / str(seed) for seed in range(len(gains))]
+    for directory, gain in zip(directories, gains, strict=True):
+        made_up(np.random.default_rng(0), directory, gain)
+    result = comparison.gather(config, range(len(gains)), directories)
+    found = result["differences"]["cross_entropy"]["dkd"]
+    assert found["verdict"] == verdict
+    assert found["top1"]["mean"] == pytest.approx(100 * np.mean(gains) / 400, abs=1e-4)
+    assert verdict in comparison.write_comparison(result, tmp_path)
+
+
+def test_seeds_with_other_test_images_are_not_compared(rng, digits_config, tmp_path):
+    config = config_of(digits_config)
+    config.compare.methods = ("cross_entropy", "dkd")
+    for name in "ab":
+        made_up(rng, tmp_path / name, 0)
+    with pytest.raises(UserError, match="labels of their own"):
+        comparison.gather(config, [0, 1], [tmp_path / "a", tmp_path / "b"])
+
+
+def test_held_out_images_give_the_temperature(digits_config, tmp_path, rng):
+    digits_config.data.holdout = 60
+    digits_config.methods = ("cross_entropy",)
+    results = training.train(digits_config, tmp_path)
+    saved = read_predictions(tmp_path, "cross_entropy")
+    assert saved.holdout_logits.shape == (60, 10)
+    measured = measure_logits(saved.logits, saved.labels)
+    assert measured == pytest.approx(
+        {name: results["cross_entropy"][name] for name in measured}
+    )
+    digits_config.compare.methods = ("cross_entropy",)
+    result = comparison.gather(digits_config, [0], [tmp_path])
+    temperature = fit_temperature(saved.holdout_logits, saved.holdout_labels)
+    scaled = measure_logits(saved.logits / np.float32(temperature), saved.labels)
+    mean = result["methods"]["cross_entropy"]["nll_scaled"]["mean"]
+    assert mean == pytest.approx(scaled["nll"], rel=1e-5)
+    assert "held-out training images" in result["caption"]
+    path = tmp_path / "predictions" / "cross_entropy.safetensors"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"cross_entropy\.safetensors"):
+        read_predictions(tmp_path, "cross_entropy")

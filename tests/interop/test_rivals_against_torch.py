@@ -1,0 +1,60 @@
+"""The rivals' losses and gradients beside PyTorch's autograd."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch_bridge as bridge
+
+from clonalnet_jax.losses import (
+    decoupled_distillation_loss,
+    standardised_distillation_loss,
+)
+
+torch, _, _ = bridge.import_torch()
+
+
+def kl(p, q):
+    return torch.nn.functional.kl_div(q.log(), p, reduction="none").sum(-1)
+
+
+def decoupled(student, teacher, labels):
+    p, q = (x.div(4).softmax(-1) for x in (teacher, student))
+    picked = torch.nn.functional.one_hot(labels, student.shape[-1]).bool()
+    p_target, q_target = p[picked], q[picked]
+    split = [torch.stack([x, 1 - x], -1) for x in (p_target, q_target)]
+    rest = [x[~picked].reshape(len(labels), -1) for x in (p, q)]
+    among = [x / x.sum(-1, keepdim=True) for x in rest]
+    return 16 * (kl(*split) + 8 * kl(*among))
+
+
+def standardised(student, teacher, labels):
+    del labels
+    scores = [
+        (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-7)
+        for x in (teacher, student)
+    ]
+    return 4 * kl(*((score / 2).softmax(-1) for score in scores))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (decoupled_distillation_loss, decoupled),
+        (lambda s, t, y: standardised_distillation_loss(s, t), standardised),
+    ],
+    ids=["decoupled", "standardised"],
+)
+def test_value_and_gradient_equal_autograd(rng, ours, theirs):
+    student, teacher = rng.normal(size=(2, 16, 10)) * 3
+    labels = rng.integers(10, size=16)
+    tensor = torch.tensor(student, requires_grad=True)
+    expected = theirs(tensor, torch.tensor(teacher), torch.tensor(labels))
+    expected.sum().backward()
+    with jax.enable_x64(True):
+        value = ours(student, teacher, labels)
+        gradient = jax.grad(lambda s: ours(s, teacher, labels).sum())(
+            jnp.asarray(student)
+        )
+    np.testing.assert_allclose(value, expected.detach(), rtol=1e-10)
+    np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-9, atol=1e-10)
