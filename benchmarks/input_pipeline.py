@@ -83,12 +83,14 @@ def main(argv: list[str]) -> None:
                 rows.append(_row(originals, source, kind, mode, workers))
         decoding = _decoding(originals)
         memory = _memory(originals)
+        change = _change(originals, prepared)
     console.print(_table(rows))
     small = _small_images()
     text = {
         "full decode of the original files, images/s of one thread": decoding,
         "32x32 images in memory, images/s": small,
         f"resident memory over {_EPOCHS.value} epochs, MiB": memory,
+        "what preparing changes in evaluation crops, of 255": change,
     }
     for title, figures in text.items():
         console.print(f"{title}:", highlight=False)
@@ -305,6 +307,16 @@ def _memory(files: Files) -> dict[str, float]:
         "after the last": readings[-1],
         "peak": peak,
     }
+
+
+def _change(originals: Files, prepared: Files) -> dict[str, float]:
+    """How far the pixels of prepared files are from those of the originals."""
+    reader, difference = _reader(), []
+    for index in range(len(originals)):
+        crops = [reader(files[index].image, None) for files in (originals, prepared)]
+        difference.append(np.abs(crops[0].astype(int) - crops[1]))
+    values = np.stack(difference)
+    return {"mean": values.mean(), "99th percentile": np.percentile(values, 99)}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
