@@ -11,25 +11,12 @@ Expected: not yet measured.
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import cub200
 
 
 def get_config() -> ConfigDict:
     """ResNet-18, 200 epochs on 12,000 images."""
-    config = default.get_config()
-    config.data.source = "tfds"
+    config = cub200.get_config()
     config.data.name = "stanford_dogs"
-    config.data.image_size = 224
-    config.data.mean = (0.485, 0.456, 0.406)
-    config.data.std = (0.229, 0.224, 0.225)
-    config.data.flip = True
-    config.data.synthetic_shape = (256, 320, 3)
     config.data.synthetic_classes = 120
-    config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
-    config.baseline.model = "resnet18"
-    config.clone.model = "resnet18"
-    config.batch_size = 32
-    config.epochs = 200.0
-    config.optimizer.schedule = "step"
-    config.optimizer.decay_epochs = (100.0, 150.0)
     return config
