@@ -1,56 +1,54 @@
 """How far confidence can be trusted: reliability, temperature, risk and coverage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from clonalnet_jax.calibration import cross_fit, fit_temperature
 from clonalnet_jax.reliability import Reliability, reliability, risk_coverage
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
 
-FitTemperature = Callable[[np.ndarray, np.ndarray], float]
-"""`(logits, labels) -> temperature`."""
 
-
-def calibration_section(
-    evidence: Evidence, directory: Path, fit_temperature: FitTemperature | None
-) -> dict[str, Any]:
+def calibration_section(evidence: Evidence, directory: Path) -> dict[str, Any]:
     """Reliability before and after a temperature, and risk by coverage, of each run.
 
     Args:
       evidence: what is known.
       directory: of the figures.
-      fit_temperature: fits a temperature to logits and labels; None leaves out what
-        needs one.
 
     Returns:
       What the page shows.
     """
     labels, clone, logits = evidence.labels, evidence.clone, evidence.logits
     plain = {run: reliability(x, labels) for run, x in logits.items()}
-    diagrams = {"Baseline": plain["baseline"], "Clone": plain[clone]}
-    columns = {"ece %": {run: f"{d.ece:.2f}" for run, d in plain.items()}}
-    after = {}
-    if fit_temperature is not None:
-        scaled = {run: scale(x, labels, fit_temperature) for run, x in logits.items()}
-        after = {run: reliability(x, labels) for run, (x, _) in scaled.items()}
-        diagrams["Clone after temperature scaling"] = after[clone]
-        columns["temperature"] = {
-            run: " and ".join(f"{t:.2f}" for t in ts) for run, (_, ts) in scaled.items()
-        }
-        columns["ece % after"] = {run: f"{d.ece:.2f}" for run, d in after.items()}
+    after = {run: reliability(scaled(evidence, run), labels) for run in logits}
+    diagrams = {
+        "Baseline": plain["baseline"],
+        "Clone": plain[clone],
+        "Clone after temperature scaling": after[clone],
+    }
+    columns = {
+        "ece %": {run: f"{d.ece:.2f}" for run, d in plain.items()},
+        "ece %, scaled": {run: f"{d.ece:.2f}" for run, d in after.items()},
+        "best temperature": {
+            run: f"{fit_temperature(x, labels):.2f}" for run, x in logits.items()
+        },
+    }
     risks = {run: risk_coverage(x, labels) for run, x in logits.items()}
     columns["aurc %"] = {run: f"{100 * r.aurc:.3f}" for run, r in risks.items()}
     return {
-        "summary": _summary(plain, after, clone),
+        "summary": _summary(evidence, plain, after),
         "diagrams": [_diagram(*item, directory) for item in diagrams.items()],
         "table": Table(
-            "Expected calibration error over 15 bins of confidence and area under the "
-            "risk-coverage curve; lower is better.",
+            "Expected calibration error over 15 bins of confidence, the temperature "
+            "that would suit the test split best, and the area under the risk-coverage "
+            "curve.",
             (Column("run"), *map(Column, columns)),
             [(run, *(column[run] for column in columns.values())) for run in logits],
         ),
@@ -67,43 +65,38 @@ def calibration_section(
     }
 
 
-def scale(
-    logits: np.ndarray, labels: np.ndarray, fit_temperature: FitTemperature
-) -> tuple[np.ndarray, tuple[float, float]]:
-    """Divides each half of the logits by a temperature that the other half gave.
+def scaled(evidence: Evidence, run: str) -> Float[np.ndarray, "n classes"]:
+    """Logits over a temperature in which their own images have no say.
 
     Args:
-      logits: `[n, classes]`.
-      labels: class indices `[n]`.
-      fit_temperature: fits one to logits and labels.
+      evidence: what is known.
+      run: whose logits.
 
     Returns:
-      The scaled logits, in the same order, and both temperatures.
+      `[n, classes]`: the temperature is that of held-out training images where the
+      run's are saved, otherwise each half of the test split gives the other's.
     """
-    order = np.random.default_rng(0).permutation(len(labels))
-    halves = order[::2], order[1::2]
-    scaled, temperatures = logits.copy(), []
-    for fit, use in (halves, halves[::-1]):
-        temperatures.append(float(fit_temperature(logits[fit], labels[fit])))
-        scaled[use] /= temperatures[-1]
-    return scaled, (temperatures[0], temperatures[1])
+    logits = evidence.logits[run]
+    if run in evidence.holdout:
+        return logits / fit_temperature(*evidence.holdout[run])
+    return cross_fit(logits, evidence.labels)
 
 
 def _summary(
-    plain: Mapping[str, Reliability], after: Mapping[str, Reliability], clone: str
+    evidence: Evidence,
+    plain: Mapping[str, Reliability],
+    after: Mapping[str, Reliability],
 ) -> str:
-    summary = (
+    fitted = "one half of the test images and judged on the other, both ways"
+    if evidence.holdout:
+        fitted = "held-out training images"
+    before, clone = plain["baseline"], evidence.clone
+    return (
         "A network is calibrated where its accuracy (line) is its confidence (dotted). "
         f"The clone's expected calibration error is {plain[clone].ece:.1f} %, the "
-        f"baseline's {plain['baseline'].ece:.1f} %"
-    )
-    if not after:
-        return f"{summary}."
-    return (
-        f"{summary}; one temperature brings them to {after[clone].ece:.1f} % and "
-        f"{after['baseline'].ece:.1f} %. It is fitted on one half of the test images "
-        "and judged on the other, both ways, so no image judges a temperature that it "
-        "helped to fit."
+        f"baseline's {before.ece:.1f} %; one temperature brings them to "
+        f"{after[clone].ece:.1f} % and {after['baseline'].ece:.1f} %. It is fitted on "
+        f"{fitted}, so no image judges a temperature that it helped to fit."
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
-from safetensors.numpy import load_file
 
 from clonalnet_jax import partition
 from clonalnet_jax.classifier import load_classifier
@@ -18,6 +17,7 @@ from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.experiment import Experiment, open_experiment
 from clonalnet_jax.explain import grad_cam
 from clonalnet_jax.network import Network
+from clonalnet_jax.predictions import Predictions, predictions_path, read_predictions
 from clonalnet_jax.steps import Batch, predict
 from clonalnet_jax.workdir import read_json, read_results, trained_runs
 
@@ -34,6 +34,7 @@ class Evidence(NamedTuple):
       logits: float32 `[n, classes]` of the test split by run, the baseline's first.
       labels: class of each `[n]`.
       positions: of each in the test split `[n]`, which skips unreadable images.
+      holdout: logits and labels of held-out training images by run, of all or none.
     """
 
     workdir: Path
@@ -42,6 +43,7 @@ class Evidence(NamedTuple):
     logits: dict[str, Float[np.ndarray, "n classes"]]
     labels: Int[np.ndarray, " n"]
     positions: Int[np.ndarray, " n"]
+    holdout: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -55,14 +57,6 @@ class Evidence(NamedTuple):
     def pixels(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """The image that a row of the logits belongs to."""
         return self.experiment.dataset.test[int(self.positions[index])].image
-
-
-class _Answers(NamedTuple):
-    """What one network says of the test split; fields as `Evidence` has them."""
-
-    logits: np.ndarray
-    labels: np.ndarray
-    positions: np.ndarray
 
 
 def gather(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
@@ -89,10 +83,19 @@ def gather(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
     names = ["baseline", run, *(n for n in known if n not in ("baseline", run))]
     answers = {}
     for name in names:
-        experiment.reporter.say(f"report: {name} on the test split")
-        answers[name] = _saved(experiment, name) or _compute(experiment, name)
-    logits = {name: answer.logits for name, answer in answers.items()}
-    return Evidence(workdir, experiment, run, logits, *answers["baseline"][1:])
+        saved = _saved(experiment, name)
+        if saved is None:
+            experiment.reporter.say(f"report: {name} on the test split")
+        answers[name] = saved or _compute(experiment, name)
+    first, positions = answers["baseline"]
+    logits = {name: answer.logits for name, (answer, _) in answers.items()}
+    holdout = {
+        name: (answer.holdout_logits, answer.holdout_labels)
+        for name, (answer, _) in answers.items()
+        if answer.holdout_logits is not None and answer.holdout_labels is not None
+    }
+    complete = holdout if len(holdout) == len(answers) else {}
+    return Evidence(workdir, experiment, run, logits, first.labels, positions, complete)
 
 
 def heat_maps(
@@ -155,20 +158,19 @@ def _open(directory: Path, config: ConfigDict | None) -> Experiment:
         ) from error
 
 
-def _saved(experiment: Experiment, run: str) -> _Answers | None:
-    """What was saved with the run's figures, if it is of this test split."""
-    path = experiment.workdir / "predictions" / f"{run}.safetensors"
-    if not path.exists():
+def _saved(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray] | None:
+    """What was saved with the run's figures, if it is of this whole test split."""
+    if not predictions_path(experiment.workdir, run).exists():
         return None
-    tensors = load_file(path)
+    saved = read_predictions(experiment.workdir, run)
     images = len(experiment.dataset.test)
-    if tensors["logits"].shape != (images, experiment.dataset.num_classes):
+    if saved.logits.shape != (images, experiment.dataset.num_classes):
         return None
-    return _Answers(tensors["logits"], tensors["labels"], np.arange(images))
+    return saved, np.arange(images)
 
 
-def _compute(experiment: Experiment, run: str) -> _Answers:
-    """Evaluates a run's checkpoint on the test split."""
+def _compute(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray]:
+    """Evaluates a run's checkpoint on the test split; also gives the positions."""
     network = _network(experiment, run, experiment.mesh)
     prepare = experiment.make_prepare()
 
@@ -185,7 +187,8 @@ def _compute(experiment: Experiment, run: str) -> _Answers:
     ]
     whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     positions = np.flatnonzero(whole["mask"])
-    return _Answers(whole["logits"][positions], whole["labels"][positions], positions)
+    predictions = Predictions(whole["logits"][positions], whole["labels"][positions])
+    return predictions, positions
 
 
 def _network(experiment: Experiment, run: str, mesh: Mesh) -> Network:

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Headline, Table, Tile
 from clonalnet_jax.report.seeds import several_seeds
 from clonalnet_jax.report.words import signed
+from clonalnet_jax.statistics import mcnemar
 from clonalnet_jax.workdir import read_json, read_results
 
 _ONE_SEED = (
@@ -37,10 +36,8 @@ def make_headline(evidence: Evidence, directory: Path) -> Headline:
 
 def _one_seed(evidence: Evidence) -> tuple[str, list[Tile]]:
     before, after = evidence.right("baseline"), evidence.right(evidence.clone)
-    mended, broken = int((~before & after).sum()), int((before & ~after).sum())
+    mended, broken, p = mcnemar(after, before)
     images = len(before)
-    # McNemar's exact test: images on which both agree say nothing.
-    p = binomtest(mended, mended + broken).pvalue if mended + broken else 1.0
     gain = 100 * (after.mean() - before.mean())
     net = abs(mended - broken)
     what = f"classifies as many of {images:,} test images correctly as its baseline"

@@ -1,13 +1,12 @@
 """The story of a report: evidence, sections, one page."""
 
-import importlib.util
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 import clonalnet_jax
 from clonalnet_jax.report import sections
-from clonalnet_jax.report.calibrated import FitTemperature, calibration_section
+from clonalnet_jax.report.calibrated import calibration_section
 from clonalnet_jax.report.confused import confusion_section
 from clonalnet_jax.report.evidence import gather
 from clonalnet_jax.report.gallery import make_galleries
@@ -45,7 +44,7 @@ def write_report(
         headline=make_headline(evidence, figures),
         curves=sections.training_section(evidence, figures),
         confusion=confusion,
-        calibration=calibration_section(evidence, figures, _fit_temperature()),
+        calibration=calibration_section(evidence, figures),
         mended=mended,
         broken=broken,
         reproduce=sections.reproduce_section(evidence),
@@ -53,10 +52,3 @@ def write_report(
     )
     write_atomically(report / "index.html", page)
     return report / "index.html"
-
-
-def _fit_temperature() -> FitTemperature | None:
-    """The package's temperature scaling, where it has one."""
-    if importlib.util.find_spec("clonalnet_jax.calibration") is None:
-        return None
-    return importlib.import_module("clonalnet_jax.calibration").fit_temperature

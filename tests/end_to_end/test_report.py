@@ -17,6 +17,7 @@ from PIL import Image
 
 from clonalnet_jax import modes, training
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.predictions import Predictions, write_predictions
 from clonalnet_jax.report import evidence, write_report
 from configs import digits
 
@@ -105,31 +106,26 @@ def test_figures_lie_beside_the_page_for_papers(page):
     assert len(rows) == 1 + len(NAMES)
 
 
-def test_saved_predictions_are_taken_instead_of_evaluating(trained, monkeypatch):
-    from safetensors.numpy import save_file
-
-    computed = evidence.gather(trained, None, run="clone")
-    folder = trained / "predictions"
-    folder.mkdir()
-    for run, logits in computed.logits.items():
-        arrays = {"logits": logits, "labels": computed.labels.astype(np.int32)}
-        save_file(arrays, folder / f"{run}.safetensors")
-    with monkeypatch.context() as patch:
-        patch.setattr(evidence, "_compute", None)
-        saved = evidence.gather(trained, None, run="clone")
-    for run, logits in computed.logits.items():
-        np.testing.assert_array_equal(saved.logits[run], logits)
-    # Of another test split: not taken.
-    save_file(
-        {"logits": logits[:5], "labels": computed.labels[:5].astype(np.int32)},
-        folder / "clone.safetensors",
-    )
-    again = evidence.gather(trained, None, run="clone")
-    np.testing.assert_array_equal(again.logits["clone"], computed.logits["clone"])
-    shutil.rmtree(folder)
+def test_without_saved_predictions_the_checkpoints_are_evaluated(trained, tmp_path):
+    found = evidence.gather(trained, None, run="clone")
+    fresh = shutil.ignore_patterns("report", "predictions")
+    shutil.copytree(trained, tmp_path / "w", ignore=fresh)
+    computed = evidence.gather(tmp_path / "w", None, run="clone")
+    np.testing.assert_array_equal(computed.labels, found.labels)
+    for run, logits in found.logits.items():
+        np.testing.assert_allclose(computed.logits[run], logits, rtol=1e-5, atol=1e-5)
 
 
-def test_computed_answers_are_those_that_were_measured(trained):
+def test_predictions_of_another_test_split_are_not_taken(trained, tmp_path):
+    found = evidence.gather(trained, None, run="clone")
+    shutil.copytree(trained, tmp_path / "w", ignore=shutil.ignore_patterns("report"))
+    few = Predictions(np.zeros((5, 10), np.float32), np.zeros(5, np.int32))
+    write_predictions(tmp_path / "w", "clone", few)
+    again = evidence.gather(tmp_path / "w", None, run="clone")
+    assert again.right("clone").tolist() == found.right("clone").tolist()
+
+
+def test_answers_are_those_that_were_measured(trained):
     found = evidence.gather(trained, None, run="clone")
     results = json.loads((trained / "results.json").read_text())
     for run, row in results.items():
@@ -166,6 +162,7 @@ def test_a_baseline_that_was_given_is_shown_too(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "w")
     shutil.rmtree(tmp_path / "w" / "baseline")
     path = tmp_path / "w" / "config.json"
+    shutil.rmtree(tmp_path / "w" / "predictions")
     saved = json.loads(path.read_text())
     saved["baseline"]["checkpoint"] = str(trained / "baseline")
     path.write_text(json.dumps(saved))
@@ -174,7 +171,7 @@ def test_a_baseline_that_was_given_is_shown_too(trained, tmp_path):
         for workdir in (trained, tmp_path / "w")
     )
     for run, logits in before.logits.items():
-        np.testing.assert_array_equal(after.logits[run], logits)
+        np.testing.assert_allclose(after.logits[run], logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

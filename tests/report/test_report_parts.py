@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clonalnet_jax.calibration import cross_fit, fit_temperature
 from clonalnet_jax.reliability import reliability
 from clonalnet_jax.report import headline
-from clonalnet_jax.report.calibrated import calibration_section, scale
+from clonalnet_jax.report.calibrated import calibration_section, scaled
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.figures import draw_gains, draw_pairs, short
 from clonalnet_jax.report.gallery import overlay
@@ -32,7 +33,7 @@ def evidence_of(before, after, tmp_path):
         "clone": np.stack([after, ~after], axis=-1).astype(np.float32),
     }
     positions = np.arange(len(labels))
-    return Evidence(tmp_path, Workdir(tmp_path), "clone", logits, labels, positions)
+    return Evidence(tmp_path, Workdir(tmp_path), "clone", logits, labels, positions, {})
 
 
 @pytest.mark.parametrize(
@@ -162,39 +163,25 @@ def test_a_comparison_s_verdict_is_the_headline(tmp_path, found, words):
     assert "one seed" in headline.make_headline(alone, tmp_path).verdict
 
 
-def test_no_image_judges_the_temperature_that_it_gave():
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal((41, 3)).astype(np.float32)
-    labels = np.arange(41)  # so that the fit tells which images it has seen
-    seen = []
-
-    def fit(part, part_labels):
-        np.testing.assert_array_equal(part, logits[part_labels])
-        seen.append(set(part_labels.tolist()))
-        return 2.0 if len(seen) == 1 else 4.0
-
-    scaled, temperatures = scale(logits, labels, fit)
-    assert temperatures == (2.0, 4.0)
-    assert seen[0] | seen[1] == set(range(41))
-    assert not seen[0] & seen[1]
-    for fitted, temperature in zip(seen, temperatures, strict=True):
-        others = [k for k in range(41) if k not in fitted]
-        np.testing.assert_allclose(scaled[others], logits[others] / temperature)
-
-
-def test_calibration_is_shown_with_and_without_a_temperature(tmp_path, rng):
+def test_calibration_is_that_of_the_comparison(tmp_path, rng):
+    """Held-out images give the temperature where there are any, else the halves do."""
     logits = 5 * rng.standard_normal((60, 3)).astype(np.float32)
     both = {"baseline": logits, "clone": logits[::-1].copy()}
     labels, positions = rng.integers(3, size=60), np.arange(60)
-    evidence = Evidence(tmp_path, None, "clone", both, labels, positions)
-    without = calibration_section(evidence, tmp_path, None)
-    assert len(without["diagrams"]) == 2
-    assert "temperature" not in without["summary"]
-    made = calibration_section(evidence, tmp_path, lambda logits, labels: 4.0)
-    assert len(made["diagrams"]) == 3
+    evidence = Evidence(tmp_path, None, "clone", both, labels, positions, {})
+    for run, x in both.items():
+        np.testing.assert_array_equal(scaled(evidence, run), cross_fit(x, labels))
+    made = calibration_section(evidence, tmp_path)
+    assert "the other, both ways" in made["summary"]
     titles = [column.title for column in made["table"].columns]
-    assert titles == ["run", "ece %", "temperature", "ece % after", "aurc %"]
-    for row in made["table"].rows:
-        assert row[2] == "4.00 and 4.00"
-        scaled = reliability(both[row[0]] / 4, labels)
-        assert row[3] == f"{scaled.ece:.2f}"
+    assert titles == ["run", "ece %", "ece %, scaled", "best temperature", "aurc %"]
+    for run, before, after, *_ in made["table"].rows:
+        assert before == f"{reliability(both[run], labels).ece:.2f}"
+        assert after == f"{reliability(cross_fit(both[run], labels), labels).ece:.2f}"
+        assert float(after) < float(before)
+    aside = 3 * rng.standard_normal((40, 3)), rng.integers(3, size=40)
+    held = evidence._replace(holdout={"baseline": aside, "clone": aside})
+    np.testing.assert_allclose(
+        scaled(held, "clone"), both["clone"] / fit_temperature(*aside), rtol=1e-6
+    )
+    assert "held-out" in calibration_section(held, tmp_path)["summary"]
