@@ -41,6 +41,7 @@ def calibration_section(evidence: Evidence, directory: Path) -> dict[str, Any]:
         },
     }
     risks = {run: risk_coverage(x, labels) for run, x in logits.items()}
+    curves = {run: risks[run] for run in evidence.drawn}
     columns["aurc %"] = {run: f"{100 * r.aurc:.3f}" for run, r in risks.items()}
     return {
         "summary": _summary(evidence, plain, after),
@@ -54,12 +55,12 @@ def calibration_section(evidence: Evidence, directory: Path) -> dict[str, Any]:
         ),
         "risk": Picture(
             render(
-                figures.draw_risk_coverage(risks, clone), directory / "risk_coverage"
+                figures.draw_risk_coverage(curves, clone), directory / "risk_coverage"
             ),
             "Wrong answers among the images that a network is most sure of, by how "
             "many of them it answers.",
             "Line chart of error by share of images answered; with all answered "
-            + ", ".join(f"{run} {100 * c.risk[-1]:.1f} %" for run, c in risks.items())
+            + ", ".join(f"{run} {100 * c.risk[-1]:.1f} %" for run, c in curves.items())
             + ".",
         ),
     }

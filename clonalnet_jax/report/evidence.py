@@ -50,6 +50,13 @@ class Evidence(NamedTuple):
         """In the order of the logits."""
         return self.experiment.dataset.class_names
 
+    @property
+    def drawn(self) -> list[str]:
+        """The runs that curves are drawn of: all, or the main ones of very many."""
+        main = ("baseline", self.clone, "cross_entropy", "distillation")
+        many = len(self.logits) > 6
+        return [run for run in self.logits if run in main or not many]
+
     def right(self, run: str) -> np.ndarray:
         """Which images a run classifies correctly, bool `[n]`."""
         return self.logits[run].argmax(axis=-1) == self.labels

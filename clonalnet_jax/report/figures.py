@@ -246,11 +246,12 @@ def _line(theme: Theme, run: str, clone: str, position: int) -> dict[str, Any]:
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where it can hide nothing."""
+    """Above the axes, where it can hide nothing; no wider than they are."""
+    longest = max(map(len, axes.get_legend_handles_labels()[1]))
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=3,
+        ncols=max(1, min(3, 54 // (longest + 6))),
         frameon=False,
         borderaxespad=0.2,
         columnspacing=1.2,

@@ -75,6 +75,7 @@ class Headline(NamedTuple):
       caveats: what the reader must not conclude.
       tables: of all runs.
       figure: of the differences; None for a single seed.
+      method: how it was tested, where that takes many words.
     """
 
     verdict: str
@@ -82,6 +83,7 @@ class Headline(NamedTuple):
     caveats: list[str]
     tables: list[Table]
     figure: Picture | None
+    method: str = ""
 
 
 def render_page(**content: Any) -> str:

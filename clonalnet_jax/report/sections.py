@@ -36,11 +36,11 @@ def training_section(evidence: Evidence, directory: Path) -> list[Picture]:
     records = _records(evidence.experiment.workdir / "metrics.jsonl")
     pictures = []
     split = "holdout" if len(evidence.experiment.dataset.holdout) else "test"
-    scores = _curves(records, split, "top1", evidence.logits)
+    scores = _curves(records, split, "top1", evidence.drawn)
     where = f"on the {split} split"
     if all(len(steps) < 2 for steps, _ in scores.values()):
         # A run that is evaluated only at its end has no curve there.
-        scores = _curves(records, "train", "top1", evidence.logits)
+        scores = _curves(records, "train", "top1", evidence.drawn)
         where = "on the training batches"
     if scores:
         pictures.append(

@@ -1,6 +1,6 @@
 """The headline of several seeds, from what `--mode=compare` has found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,18 @@ def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Hea
     return Headline(
         f"Over {number}, the {clone} {'; '.join(sentences)}.",
         tiles,
-        [result["caption"], _FIRST_SEED],
+        [_FIRST_SEED],
         [_means(result), *(_differences(*item) for item in found.items())],
         _figure(found, directory) if found and count > 1 else None,
+        result["caption"],
     )
 
 
 def _sentence(found: Mapping[str, Any], rival: str) -> str:
-    size = f"{signed(found['top1']['mean'], 2)} points"
-    verbs = {"higher": "gains over", "lower": "loses against"}
-    if found["verdict"] not in verbs:
-        return f"against {rival} {size}: {found['verdict']}"
-    return f"{verbs[found['verdict']]} {rival} ({size})"
+    verdict = {"higher": "a gain", "lower": "a loss"}.get(
+        found["verdict"], found["verdict"]
+    )
+    return f"against {rival} {signed(found['top1']['mean'], 2)} points, {verdict}"
 
 
 def _means(result: Mapping[str, Any]) -> Table:
@@ -88,13 +88,14 @@ def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
     titles = ("run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)")
     return Table(
         f"Top-1 minus that of {_RIVALS.get(reference, reference)}.",
-        (*map(Column, titles), Column("verdict", number=False)),
+        (*map(Column, titles), Column("McNemar"), Column("verdict", number=False)),
         [
             (
                 run,
                 signed(found["top1"]["mean"], 2),
                 _interval(found["top1"]),
                 *(_p(found["top1"][k]) for k in ("p_t", "p_holm", "p_sign_flip")),
+                _images(found["mcnemar"]),
                 found["verdict"],
             )
             for run, found in by_run.items()
@@ -130,6 +131,13 @@ def _interval(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
         return "unknown"
     return f"{signed(found['low'], 2)} to {signed(found['high'], 2)}"
+
+
+def _images(tests: Sequence[Mapping[str, Any]]) -> str:
+    """Images gained and lost over all seeds, and in how many of these that is clear."""
+    gained, lost = (sum(test[key] for test in tests) for key in ("gained", "lost"))
+    clear = sum(test["p"] < 0.05 for test in tests)
+    return f"{gained:,} / {lost:,}; {clear} of {len(tests)}"
 
 
 def _p(value: float | None) -> str:

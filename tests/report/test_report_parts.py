@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from clonalnet_jax.calibration import cross_fit, fit_temperature
@@ -12,9 +13,9 @@ from clonalnet_jax.reliability import reliability
 from clonalnet_jax.report import headline
 from clonalnet_jax.report.calibrated import calibration_section, scaled
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.figures import draw_gains, draw_pairs, short
+from clonalnet_jax.report.figures import draw_curves, draw_gains, draw_pairs, short
 from clonalnet_jax.report.gallery import overlay
-from clonalnet_jax.report.rendering import render
+from clonalnet_jax.report.rendering import LIGHT, render
 from clonalnet_jax.report.words import signed
 
 
@@ -85,16 +86,23 @@ def test_figures_are_the_same_files_every_time(tmp_path):
 
 def test_long_names_are_not_drawn_over_the_figure(tmp_path):
     """The axes keep most of the width, whatever the names."""
-    from matplotlib.figure import Figure
-
-    from clonalnet_jax.report.rendering import LIGHT
-
     figure = Figure(figsize=(4.8, 3), layout="constrained")
     axes = figure.subplots()
     draw_gains(["x" * 200, "y"], [1.0, -2.0])(axes, LIGHT)
     figure.draw_without_rendering()
     assert axes.get_position().width > 0.5
     assert axes.get_tightbbox().x0 >= 0
+
+
+def test_many_runs_leave_room_for_their_curves(recwarn):
+    names = ["baseline", "clone", *(f"clone_without_a_term_{k}" for k in range(8))]
+    curves = {name: ([1, 2, 3], [1.0, 2.0, 3.0]) for name in names}
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    draw_curves(curves, "clone", "top-1 %")(axes, LIGHT)
+    figure.draw_without_rendering()
+    assert axes.get_position().width > 0.6
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("length", [5, 24, 25, 200])
@@ -116,7 +124,12 @@ def test_differences_carry_their_sign_but_zero_has_none(value, text):
 def comparison(verdict, mean, low, high, p):
     """What `compare.json` holds, as much of it as is shown."""
     top1 = {"mean": mean, "low": low, "high": high, "p_t": p, "p_holm": p}
-    difference = {"top1": {**top1, "p_sign_flip": 0.25}, "verdict": verdict}
+    tests = [{"gained": 7, "lost": 1, "p": 0.04}, {"gained": 4, "lost": 8, "p": 0.4}]
+    difference = {
+        "top1": {**top1, "p_sign_flip": 0.25},
+        "mcnemar": tests,
+        "verdict": verdict,
+    }
     spread = None if p is None else 0.25
     names = ("top1", "top5", "nll", "nll_scaled", "ece", "ece_scaled")
     metrics = {name: {"mean": 50.0, "standard_error": spread} for name in names}
@@ -131,18 +144,21 @@ def comparison(verdict, mean, low, high, p):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (("higher", 1.5, 0.5, 2.5, 0.01), "gains over plain retraining (+1.50 points)"),
+        (
+            ("higher", 1.5, 0.5, 2.5, 0.01),
+            "against plain retraining +1.50 points, a gain",
+        ),
         (
             ("lower", -1.5, -2.5, -0.5, 0.01),
-            "loses against plain retraining (\N{MINUS SIGN}1.50 points)",
+            "against plain retraining \N{MINUS SIGN}1.50 points, a loss",
         ),
         (
             ("no difference shown", 0.5, -0.5, 1.5, 0.3),
-            "against plain retraining +0.50 points: no difference shown",
+            "against plain retraining +0.50 points, no difference shown",
         ),
         (
             ("one seed: not tested", 0.5, None, None, None),
-            "Over one seed, the clone against plain retraining +0.50 points: one seed",
+            "Over one seed, the clone against plain retraining +0.50 points, one seed",
         ),
     ],
 )
@@ -152,7 +168,8 @@ def test_a_comparison_s_verdict_is_the_headline(tmp_path, found, words):
     path.write_text(json.dumps(comparison(*found)))
     made = headline.make_headline(evidence, tmp_path)
     assert words in made.verdict
-    assert "What was tested, and how." in made.caveats
+    assert made.method == "What was tested, and how."
+    assert made.tables[1].rows[1][-2] == "11 / 9; 1 of 2"
     assert made.tables[1].rows[1][-1] == found[0]
     assert (made.figure is None) == (found[-1] is None)
     assert (tmp_path / "differences.png").exists() == (found[-1] is not None)
