@@ -11,29 +11,38 @@ from ml_collections import ConfigDict, config_flags
 from clonalnet_jax.command import start
 
 _MODES = """train whatever is missing, evaluate what the workdir holds, compare
-methods over seeds (config.compare), predict IMAGE..., or export a network"""
+methods over seeds (config.compare), predict IMAGE..., export a network, or report on
+a workdir as a web page"""
 _WORKDIR = flags.DEFINE_string("workdir", None, "By default runs/<config name>.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate", "compare", "predict", "export"], _MODES
+    "mode",
+    "train",
+    ["train", "evaluate", "compare", "predict", "export", "report"],
+    _MODES,
 )
 _FORCE = flags.DEFINE_bool("force_config", False, "Go on with a config that differs.")
-_RUN = flags.DEFINE_string("run", "clone", "Network to predict with or to export.")
+_RUN = flags.DEFINE_string(
+    "run", "clone", "Network to predict with, to export or to report on."
+)
 _FORMAT = flags.DEFINE_string(
     "format", "safetensors", "To export: safetensors, orbax, stablehlo or onnx."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "By default <workdir>/export/<run>.*")
 
 
-def main(config: ConfigDict, arguments: list[str]) -> int:
+def main(config: ConfigDict | None, arguments: list[str]) -> int:
     """Hands over to the package."""
     # Imported late, so that --help and a mistyped key are answered at once.
     from clonalnet_jax.modes import run_mode
 
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = _WORKDIR.value and Path(_WORKDIR.value).expanduser()
+    if not workdir:
+        name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        workdir = Path("runs") / name
     return run_mode(
         _MODE.value,
         config,
-        Path(_WORKDIR.value or Path("runs") / name).expanduser(),
+        workdir,
         images=[Path(argument) for argument in arguments],
         run=_RUN.value,
         format=_FORMAT.value,
@@ -43,4 +52,9 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    start(main, takes_arguments=lambda: _MODE.value == "predict")
+    start(
+        main,
+        takes_arguments=lambda: _MODE.value == "predict",
+        # A workdir holds its config.
+        needs_config=lambda: _MODE.value != "report" or _WORKDIR.value is None,
+    )

@@ -36,8 +36,12 @@ class Classifier(NamedTuple):
         self, variables: Any, images: Float[Array, "b h w c"]
     ) -> Float[Array, "b classes"]:
         """Float32 logits of images with pixels in [0, 1]; pure, to be jitted."""
-        normalised = (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        normalised = self.normalise(images)
         return predict(self.network.model, variables, normalised).astype(jnp.float32)
+
+    def normalise(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """What the network takes, of images with pixels in [0, 1]."""
+        return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
 
 def load_classifier(

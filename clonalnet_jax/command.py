@@ -21,12 +21,14 @@ def start(
     main: Callable[[ConfigDict, list[str]], int],
     *,
     takes_arguments: Callable[[], bool] = lambda: False,
+    needs_config: Callable[[], bool] = lambda: True,
 ) -> None:
     """Runs a program and exits with its code; 2 and a message for a user's mistake.
 
     Args:
       main: `(config, arguments) -> exit code`.
       takes_arguments: whether anything but flags may stand on the command line.
+      needs_config: whether --config must be given; the config is None without.
     """
     quieten()
 
@@ -43,18 +45,25 @@ def start(
         except KeyboardInterrupt:
             return _complain("Interrupted; the same command resumes.", code=130)
 
-    app.run(guarded, flags_parser=lambda argv: _parse(argv, takes_arguments))
+    app.run(
+        guarded, flags_parser=lambda argv: _parse(argv, takes_arguments, needs_config)
+    )
 
 
-def _parse(argv: list[str], takes_arguments: Callable[[], bool]) -> list[str]:
+def _parse(
+    argv: list[str],
+    takes_arguments: Callable[[], bool],
+    needs_config: Callable[[], bool],
+) -> list[str]:
     flags.FLAGS.set_gnu_getopt()  # flags may also follow the arguments
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1 and not takes_arguments():
             raise flags.Error(f"Unexpected argument {rest[1]!r}.")
-        if CONFIG.value is None:
+        if CONFIG.value is not None:
+            CONFIG.value.items()  # raises what kept the file from loading
+        elif needs_config():
             raise flags.Error("--config is missing: try --config=configs/digits.py")
-        CONFIG.value.items()  # raises what kept the file from loading
     except Exception as error:  # a config file is code and may raise anything
         sys.exit(_complain(explain_flag_error(error)))
     return list(rest)

@@ -11,7 +11,7 @@ from clonalnet_jax import compare, export, predict, training
 
 def run_mode(
     mode: str,
-    config: ConfigDict,
+    config: ConfigDict | None,
     workdir: Path,
     *,
     images: list[Path],
@@ -23,11 +23,11 @@ def run_mode(
     """Runs a mode.
 
     Args:
-      mode: `train`, `evaluate`, `compare`, `predict` or `export`.
-      config: the whole config.
+      mode: `train`, `evaluate`, `compare`, `predict`, `export` or `report`.
+      config: the whole config; only a report can do without, from the workdir's.
       workdir: where the runs lie.
       images: to predict.
-      run: network that is predicted with or exported.
+      run: network that is predicted with, exported or reported on.
       format: of the export.
       output: of the export; None for below the workdir.
       force_config: goes on although the config differs from the workdir's.
@@ -38,6 +38,13 @@ def run_mode(
     Raises:
       UserError: something that the user can mend.
     """
+    if mode == "report":
+        # Imported late: nothing else needs Matplotlib.
+        from clonalnet_jax.report import write_report
+
+        print(f"Report: {write_report(workdir, config, run=run)}")
+        return 0
+    assert config is not None, "every other mode has one"
     if mode == "predict":
         return predict.run_predict(config, workdir, images, run=run)
     if mode == "export":

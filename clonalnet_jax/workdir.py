@@ -143,10 +143,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     temporary.replace(path)
 
 
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's values by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def _check_same_meaning(
     path: Path, saved: dict[str, Any], resolved: dict[str, Any]
 ) -> None:
-    before, now = _flatten(saved), _flatten(resolved)
+    before, now = flatten(saved), flatten(resolved)
     changed = [
         f"config.{key}: {before.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
         for key in sorted(before.keys() | now.keys())
@@ -160,16 +171,6 @@ def _check_same_meaning(
             remedy="choose another --workdir, or --force_config to go on with the new "
             "config (runs that are finished stay as they are)",
         )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _git_revision() -> str | None:

@@ -1,0 +1,5 @@
+"""One command shows whether the clone wins, where, and why: a page without network."""
+
+from clonalnet_jax.report.write import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,203 @@
+"""What a report rests on: a workdir's networks and what they answer to every image."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from clonalnet_jax import partition
+from clonalnet_jax.classifier import load_classifier
+from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.experiment import Experiment, open_experiment
+from clonalnet_jax.explain import grad_cam
+from clonalnet_jax.network import Network
+from clonalnet_jax.predictions import Predictions, predictions_path, read_predictions
+from clonalnet_jax.steps import Batch, predict
+from clonalnet_jax.workdir import read_json, read_results, trained_runs
+
+_BATCH = 16
+
+
+class Evidence(NamedTuple):
+    """Answers of a baseline and of what was trained beside it.
+
+    Attributes:
+      workdir: that was asked about, where the report goes.
+      experiment: config and data; its workdir holds the networks.
+      clone: name of the run that is compared with the baseline.
+      logits: float32 `[n, classes]` of the test split by run, the baseline's first.
+      labels: class of each `[n]`.
+      positions: of each in the test split `[n]`, which skips unreadable images.
+      holdout: logits and labels of held-out training images by run, of all or none.
+    """
+
+    workdir: Path
+    experiment: Experiment
+    clone: str
+    logits: dict[str, Float[np.ndarray, "n classes"]]
+    labels: Int[np.ndarray, " n"]
+    positions: Int[np.ndarray, " n"]
+    holdout: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """In the order of the logits."""
+        return self.experiment.dataset.class_names
+
+    @property
+    def drawn(self) -> list[str]:
+        """The runs that curves are drawn of: all, or the main ones of very many."""
+        main = ("baseline", self.clone, "cross_entropy", "distillation")
+        many = len(self.logits) > 6
+        return [run for run in self.logits if run in main or not many]
+
+    def right(self, run: str) -> np.ndarray:
+        """Which images a run classifies correctly, bool `[n]`."""
+        return self.logits[run].argmax(axis=-1) == self.labels
+
+    def pixels(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """The image that a row of the logits belongs to."""
+        return self.experiment.dataset.test[int(self.positions[index])].image
+
+
+def gather(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
+    """Reads or computes what every network of a workdir answers.
+
+    Args:
+      workdir: of a `train`; or with one such in each `seed<number>`, the first of
+        which is taken.
+      config: None for the one that the workdir was trained with.
+      run: that is compared with the baseline.
+
+    Returns:
+      The evidence.
+
+    Raises:
+      UserError: there is no baseline, no such run, or the data cannot be read.
+    """
+    directory = _directory_of_runs(workdir)
+    known = list(read_results(directory))
+    for name in ("baseline", run):
+        if name not in known:
+            raise unknown_name(f"run of workdir {directory}", name, known)
+    experiment = _open(directory, config)
+    names = ["baseline", run, *(n for n in known if n not in ("baseline", run))]
+    answers = {}
+    for name in names:
+        saved = _saved(experiment, name)
+        if saved is None:
+            experiment.reporter.say(f"report: {name} on the test split")
+        answers[name] = saved or _compute(experiment, name)
+    first, positions = answers["baseline"]
+    logits = {name: answer.logits for name, (answer, _) in answers.items()}
+    holdout = {
+        name: (answer.holdout_logits, answer.holdout_labels)
+        for name, (answer, _) in answers.items()
+        if answer.holdout_logits is not None and answer.holdout_labels is not None
+    }
+    complete = holdout if len(holdout) == len(answers) else {}
+    return Evidence(workdir, experiment, run, logits, first.labels, positions, complete)
+
+
+def heat_maps(
+    evidence: Evidence, run: str, indices: Sequence[int]
+) -> Iterator[Float[np.ndarray, "h w"]]:
+    """Grad-CAM of test images for the run's own answer to each.
+
+    Args:
+      evidence: from `gather`.
+      run: which network.
+      indices: rows of the logits.
+
+    Yields:
+      A heat map an image, of its size, from 0 to 1.
+    """
+    mesh = partition.make_mesh(jax.local_devices()[:1])
+    network = _network(evidence.experiment, run, mesh)
+    prepare = evidence.experiment.make_prepare()
+
+    @jax.jit
+    def look(variables: Any, pixels: jax.Array) -> jax.Array:
+        batch = {"image": pixels, "label": jnp.zeros(_BATCH, jnp.int32)}
+        images, _ = prepare(batch, None)
+        return grad_cam(network.model, variables, images)[1]
+
+    for start in range(0, len(indices), _BATCH):
+        chunk = [evidence.pixels(index) for index in indices[start : start + _BATCH]]
+        # Always a whole batch, so that nothing is compiled twice.
+        pixels = np.zeros((_BATCH, *chunk[0].shape), np.uint8)
+        pixels[: len(chunk)] = chunk
+        yield from np.asarray(look(network.variables, pixels))[: len(chunk)]
+
+
+def _directory_of_runs(workdir: Path) -> Path:
+    """The workdir itself, or the first seed's below it."""
+    found = [p for p in workdir.glob("seed*") if p.name[4:].isdecimal()]
+    for directory in (workdir, *sorted(found, key=lambda path: int(path.name[4:]))):
+        if trained_runs(directory) and (directory / "config.json").exists():
+            return directory
+    raise UserError(
+        f"workdir {workdir}",
+        got="nothing trained there",
+        expected="a directory that --mode=train has written, or seed<number> in it",
+        remedy="train first, or check --workdir",
+    )
+
+
+def _open(directory: Path, config: ConfigDict | None) -> Experiment:
+    if config is not None:
+        return open_experiment(config, directory)
+    path = directory / "config.json"
+    try:
+        return open_experiment(ConfigDict(read_json(path, {})), directory)
+    except (AttributeError, KeyError) as error:
+        raise UserError(
+            str(path),
+            got=f"a key is missing: {str(error).splitlines()[0]}",
+            expected="a config of this version",
+            remedy="give the config that it was trained with: --config=...",
+        ) from error
+
+
+def _saved(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray] | None:
+    """What was saved with the run's figures, if it is of this whole test split."""
+    if not predictions_path(experiment.workdir, run).exists():
+        return None
+    saved = read_predictions(experiment.workdir, run)
+    images = len(experiment.dataset.test)
+    if saved.logits.shape != (images, experiment.dataset.num_classes):
+        return None
+    return saved, np.arange(images)
+
+
+def _compute(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray]:
+    """Evaluates a run's checkpoint on the test split; also gives the positions."""
+    network = _network(experiment, run, experiment.mesh)
+    prepare = experiment.make_prepare()
+
+    def step(variables: Any, batch: Batch) -> dict[str, jax.Array]:
+        images, labels = prepare(batch, None)
+        logits = predict(network.model, variables, images).astype(jnp.float32)
+        return {"logits": logits, "labels": labels, "mask": batch["mask"]}
+
+    jitted = partition.jit_eval_step(experiment.mesh, step)
+    feed = experiment.feed(experiment.dataset.test)
+    parts = [
+        jax.device_get(jitted(network.variables, batch))
+        for batch in feed.evaluate(batch_size=experiment.config.batch_size)
+    ]
+    whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    positions = np.flatnonzero(whole["mask"])
+    predictions = Predictions(whole["logits"][positions], whole["labels"][positions])
+    return predictions, positions
+
+
+def _network(experiment: Experiment, run: str, mesh: Mesh) -> Network:
+    classifier = load_classifier(experiment.config, experiment.workdir, run, mesh)
+    return classifier.network

@@ -1,0 +1,259 @@
+"""What the report draws: each function gives a figure for `rendering.render`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from clonalnet_jax.reliability import Reliability, RiskCoverage
+from clonalnet_jax.report.rendering import Draw, Theme
+
+# Lines differ by more than their colours.
+_STYLES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+def draw_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    clone: str,
+    ylabel: str,
+) -> Draw:
+    """A line for each run.
+
+    Args:
+      curves: steps and values by run.
+      clone: name of the run that is the clone.
+      ylabel: what the values are.
+
+    Returns:
+      The figure.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        for position, (run, (steps, values)) in enumerate(curves.items()):
+            axes.plot(
+                steps,
+                values,
+                label=short(run),
+                marker="o" if len(steps) <= 12 else None,
+                **_line(theme, run, clone, position),
+            )
+        axes.set(xlabel="step", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _legend(axes)
+
+    return draw
+
+
+def draw_pairs(
+    names: Sequence[str], before: Sequence[int], after: Sequence[int]
+) -> Draw:
+    """Errors of the baseline and of the clone on pairs of classes, joined by a line.
+
+    Args:
+      names: of the pairs, short.
+      before: images that the baseline swaps.
+      after: images that the clone swaps.
+
+    Returns:
+      The figure, the first pair on top.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        rows = np.arange(len(names))
+        axes.hlines(rows, before, after, color=theme.grid, linewidth=3, zorder=1)
+        for values, label, marker, colour in (
+            (before, "baseline", "o", theme.baseline),
+            (after, "clone", "D", theme.clone),
+        ):
+            axes.scatter(values, rows, c=colour, marker=marker, label=label, zorder=2)
+        axes.set_yticks(rows, names)
+        axes.set(xlabel="images swapped", xlim=(-0.4, None))
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(visible=False, axis="y")
+        _legend(axes)
+
+    return draw
+
+
+def draw_gains(names: Sequence[str], gains: Sequence[float]) -> Draw:
+    """Percentage points gained or lost on each class.
+
+    Args:
+      names: of the classes.
+      gains: of the classes, in the same order.
+
+    Returns:
+      The figure, the first class on top.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        rows = np.arange(len(names))
+        colours = [theme.clone if gain >= 0 else theme.baseline for gain in gains]
+        axes.barh(rows, gains, color=colours, height=0.7)
+        axes.axvline(0, color=theme.text, linewidth=0.8)
+        axes.set_yticks(rows, [short(name) for name in names])
+        axes.set(xlabel="gain in accuracy, percentage points")
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+
+    return draw
+
+
+def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw:
+    """A confusion matrix.
+
+    Args:
+      names: of the classes, as the rows have them.
+      matrix: counts `[i, k]`, what is not to be shown left 0.
+      top: of the colour scale, so that several matrices can share one.
+
+    Returns:
+      The figure.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        drawn = axes.imshow(matrix, cmap=theme.colormap, vmin=0, vmax=max(1, top))
+        labels = [short(name, 12) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=90)
+        axes.set_yticks(range(len(names)), labels)
+        axes.set(xlabel="answer", ylabel="true class")
+        axes.grid(visible=False)
+        axes.tick_params(length=0, labelsize=9 if len(names) <= 14 else 7)
+        bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.6, label="images")
+        bar.outline.set_edgecolor(theme.grid)
+        bar.locator = MaxNLocator(5, integer=True)
+
+    return draw
+
+
+def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:
+    """Accuracy by confidence, and how many images there are of each.
+
+    Args:
+      diagram: from `reliability.reliability`.
+      clone: whether it is the clone's, which gives the colour.
+
+    Returns:
+      The figure.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        colour = theme.clone if clone else theme.baseline
+        full = diagram.images > 0
+        low, width = diagram.edges[:-1][full], np.diff(diagram.edges)[full]
+        share = diagram.images[full] / diagram.images.sum()
+        axes.bar(low, share, width, align="edge", color=theme.grid)
+        axes.plot([0, 1], [0, 1], color=theme.text, linewidth=1, linestyle=":")
+        axes.plot(
+            diagram.confidence[full],
+            diagram.accuracy[full],
+            color=colour,
+            marker="D" if clone else "o",
+            markersize=5,
+            clip_on=False,
+        )
+        axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
+        axes.set_ylabel("accuracy; share of images (bars)")
+        axes.set_title(f"ece {diagram.ece:.1f} %", loc="left")
+
+    return draw
+
+
+def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Draw:
+    """The error among the images that a network is most sure of, by their share.
+
+    Args:
+      curves: by run.
+      clone: name of the run that is the clone.
+
+    Returns:
+      The figure.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        for position, (run, curve) in enumerate(curves.items()):
+            # A point a pixel is enough, and keeps the page small.
+            last = len(curve.risk) - 1
+            points = np.unique(np.linspace(0, last, 300).astype(int))
+            axes.plot(
+                100 * curve.coverage[points],
+                100 * curve.risk[points],
+                label=short(run),
+                **_line(theme, run, clone, position),
+            )
+        axes.set(xlabel="images answered, %", ylabel="wrong among them, %")
+        axes.set(xlim=(0, 100), ylim=(0, None))
+        _legend(axes)
+
+    return draw
+
+
+def draw_differences(
+    names: Sequence[str],
+    means: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    xlabel: str,
+) -> Draw:
+    """Mean differences with their intervals around zero.
+
+    Args:
+      names: of the methods.
+      means: of the differences.
+      intervals: low and high ends.
+      xlabel: what differs from what.
+
+    Returns:
+      The figure, the first method on top.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.axvline(0, color=theme.text, linewidth=0.8)
+        for row, (mean, (low, high)) in enumerate(zip(means, intervals, strict=True)):
+            colour = theme.others[-1]
+            if low > 0 or high < 0:
+                colour = theme.clone if low > 0 else theme.baseline
+            axes.hlines(row, low, high, color=colour, linewidth=2)
+            axes.plot(mean, row, marker="D", color=colour)
+        axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set(xlabel=xlabel)
+        axes.grid(visible=False, axis="y")
+
+    return draw
+
+
+def short(name: str, length: int = 24) -> str:
+    """A name that fits beside an axis, its middle left out where it is too long."""
+    if len(name) <= length:
+        return name
+    half = (length - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+def _line(theme: Theme, run: str, clone: str, position: int) -> dict[str, Any]:
+    """How a run's line looks: the two that matter are solid and wide."""
+    main = run in ("baseline", clone)
+    return {
+        "color": theme.colour(run, clone, position),
+        "linestyle": "-" if main else _STYLES[position % len(_STYLES)],
+        "linewidth": 2.2 if run == clone else 1.6,
+        "markersize": 4,
+        "zorder": 3 if main else 2,
+    }
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it can hide nothing; no wider than they are."""
+    longest = max(map(len, axes.get_legend_handles_labels()[1]))
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=max(1, min(3, 54 // (longest + 6))),
+        frameon=False,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+        handlelength=1.8,
+    )

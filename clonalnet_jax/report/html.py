@@ -1,0 +1,110 @@
+"""The page: a template that escapes whatever it is given, filled in."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from clonalnet_jax.report.rendering import Rendered
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+      title: its heading.
+      number: whether it holds numbers, which stand flush right.
+      signed: whether their signs say better or worse.
+    """
+
+    title: str
+    number: bool = True
+    signed: bool = False
+
+
+class Table(NamedTuple):
+    """A table, ready to be shown.
+
+    Attributes:
+      caption: what it shows.
+      columns: the first of which names the rows.
+      rows: of as many cells as there are columns.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+
+
+class Picture(NamedTuple):
+    """A figure with its words.
+
+    Attributes:
+      figure: for both themes.
+      caption: stands below it.
+      alt: what it shows, for those who cannot see it.
+    """
+
+    figure: Rendered
+    caption: str
+    alt: str
+
+
+class Tile(NamedTuple):
+    """A number that stands out.
+
+    Attributes:
+      label: what it is.
+      value: as text.
+      note: what it rests on.
+    """
+
+    label: str
+    value: str
+    note: str
+
+
+class Headline(NamedTuple):
+    """The result at a glance.
+
+    Attributes:
+      verdict: a sentence.
+      tiles: the numbers behind it.
+      caveats: what the reader must not conclude.
+      tables: of all runs.
+      figure: of the differences; None for a single seed.
+      method: how it was tested, where that takes many words.
+    """
+
+    verdict: str
+    tiles: list[Tile]
+    caveats: list[str]
+    tables: list[Table]
+    figure: Picture | None
+    method: str = ""
+
+
+def render_page(**content: Any) -> str:
+    """Fills in the template.
+
+    Args:
+      **content: what `page.html` names; a name that it lacks is an error.
+
+    Returns:
+      One HTML file that needs nothing else.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg_uri"] = _svg_uri
+    return environment.get_template("page.html").render(content)
+
+
+def _svg_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

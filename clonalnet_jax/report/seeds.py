@@ -1,0 +1,146 @@
+"""The headline of several seeds, from what `--mode=compare` has found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clonalnet_jax.report.figures import draw_differences
+from clonalnet_jax.report.html import Column, Headline, Picture, Table, Tile
+from clonalnet_jax.report.rendering import render
+from clonalnet_jax.report.words import signed
+
+_RIVALS = {"cross_entropy": "plain retraining", "distillation": "distillation"}
+_METRICS = {
+    "top1": ("top-1 %", 2),
+    "top5": ("top-5 %", 2),
+    "nll": ("nll", 3),
+    "nll_scaled": ("nll, scaled", 3),
+    "ece": ("ece %", 1),
+    "ece_scaled": ("ece %, scaled", 1),
+}
+_FIRST_SEED = (
+    "Curves, confusion, calibration and images below are of the first seed alone."
+)
+
+
+def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Headline:
+    """Says what several seeds have shown.
+
+    Args:
+      result: what `compare.json` holds, with the clone among its methods.
+      clone: name of the run that is compared.
+      directory: of the figures.
+
+    Returns:
+      The headline.
+    """
+    found = {
+        reference: by_run
+        for reference, by_run in result["differences"].items()
+        if clone in by_run
+    }
+    count = len(result["seeds"])
+    number = f"{count} seeds" if count > 1 else "one seed"
+    top1 = result["methods"][clone]["top1"]
+    sentences = [
+        _sentence(by_run[clone], _RIVALS.get(reference, reference))
+        for reference, by_run in found.items()
+    ]
+    sentences = sentences or [f"reaches {_plus_minus(top1, 2)} % top-1"]
+    tiles = [Tile("Clone, top-1 %", _plus_minus(top1, 2), number)]
+    tiles += [
+        Tile(
+            f"Minus {_RIVALS.get(reference, reference)}",
+            signed(by_run[clone]["top1"]["mean"], 2),
+            f"95 % interval {_interval(by_run[clone]['top1'])}",
+        )
+        for reference, by_run in found.items()
+    ]
+    return Headline(
+        f"Over {number}, the {clone} {'; '.join(sentences)}.",
+        tiles,
+        [_FIRST_SEED],
+        [_means(result), *(_differences(*item) for item in found.items())],
+        _figure(found, directory) if found and count > 1 else None,
+        result["caption"],
+    )
+
+
+def _sentence(found: Mapping[str, Any], rival: str) -> str:
+    verdict = {"higher": "a gain", "lower": "a loss"}.get(
+        found["verdict"], found["verdict"]
+    )
+    return f"against {rival} {signed(found['top1']['mean'], 2)} points, {verdict}"
+
+
+def _means(result: Mapping[str, Any]) -> Table:
+    return Table(
+        "Mean ± standard error on the test split.",
+        (Column("run"), *(Column(title) for title, _ in _METRICS.values())),
+        [
+            (run, *(_plus_minus(of_run[k], _METRICS[k][1]) for k in _METRICS))
+            for run, of_run in result["methods"].items()
+        ],
+    )
+
+
+def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
+    titles = ("run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)")
+    return Table(
+        f"Top-1 minus that of {_RIVALS.get(reference, reference)}.",
+        (*map(Column, titles), Column("McNemar"), Column("verdict", number=False)),
+        [
+            (
+                run,
+                signed(found["top1"]["mean"], 2),
+                _interval(found["top1"]),
+                *(_p(found["top1"][k]) for k in ("p_t", "p_holm", "p_sign_flip")),
+                _images(found["mcnemar"]),
+                found["verdict"],
+            )
+            for run, found in by_run.items()
+        ],
+    )
+
+
+def _figure(found: Mapping[str, Any], directory: Path) -> Picture:
+    reference, by_run = next(iter(found.items()))
+    words = _RIVALS.get(reference, reference)
+    top1 = [run["top1"] for run in by_run.values()]
+    drawn = draw_differences(
+        list(by_run),
+        [d["mean"] for d in top1],
+        [(d["low"], d["high"]) for d in top1],
+        f"top-1 minus {words}, points",
+    )
+    size = (4.8, 0.8 + 0.32 * len(by_run))
+    return Picture(
+        render(drawn, directory / "differences", size=size),
+        f"Top-1 minus that of {words}, mean and 95 % interval; grey where the interval "
+        "holds zero.",
+        "Chart of differences in top-1; the table of this section has its numbers.",
+    )
+
+
+def _plus_minus(mean: Mapping[str, Any], digits: int) -> str:
+    text, error = f"{mean['mean']:.{digits}f}", mean["standard_error"]
+    return text if error is None else f"{text} ± {error:.{digits}f}"
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return "unknown"
+    return f"{signed(found['low'], 2)} to {signed(found['high'], 2)}"
+
+
+def _images(tests: Sequence[Mapping[str, Any]]) -> str:
+    """Images gained and lost over all seeds, and in how many of these that is clear."""
+    gained, lost = (sum(test[key] for test in tests) for key in ("gained", "lost"))
+    clear = sum(test["p"] < 0.05 for test in tests)
+    return f"{gained:,} / {lost:,}; {clear} of {len(tests)}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
