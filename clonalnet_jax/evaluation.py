@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from clonalnet_jax.partition import keep_up
+
 ECE_BINS = 15
 _ROWS = 8192
 
@@ -154,7 +156,7 @@ def evaluate(
     Returns:
       As `summarise`.
     """
-    return _summarise_all([eval_step(variables, batch) for batch in batches])
+    return _summarise_all(list(keep_up(eval_step(variables, b) for b in batches)))
 
 
 @jax.jit

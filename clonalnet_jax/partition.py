@@ -1,8 +1,9 @@
 """Where arrays live: the only room that knows how many devices there are."""
 
+import collections
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import chex
 import jax
@@ -11,6 +12,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
+
+T = TypeVar("T")
+# How many steps the host may be ahead of the devices: enough to keep an accelerator
+# busy. With tens of them waiting, XLA's CPU client has hung and aborted where several
+# host devices meet in a collective; and what waits holds its inputs in memory.
+LEAD = 4
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -85,6 +92,23 @@ def jit_gather(mesh: Mesh) -> Callable[..., Any]:
         return jax.tree.map(lambda x: jnp.take(x, index, axis=0, mode="clip"), arrays)
 
     return jax.jit(gather, in_shardings=(whole, split), out_shardings=split)
+
+
+def keep_up(outputs: Iterable[T]) -> Iterator[T]:
+    """Lets the host run only `LEAD` programs ahead of the devices.
+
+    Args:
+      outputs: of programs that are dispatched as they are drawn.
+
+    Yields:
+      The outputs, in order.
+    """
+    unfinished: collections.deque[T] = collections.deque()
+    for output in outputs:
+        unfinished.append(output)
+        if len(unfinished) > LEAD:
+            jax.block_until_ready(unfinished.popleft())
+        yield output
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

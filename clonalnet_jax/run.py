@@ -164,6 +164,8 @@ class _Recorder:
     def add(self, step: int, metrics: steps.Metrics) -> None:
         """Takes the metrics of a step; logs where `config.log_every_steps` says so."""
         self._pending.append(metrics)
+        if len(self._pending) > partition.LEAD:
+            jax.block_until_ready(self._pending[-1 - partition.LEAD])
         self.meta = dataclasses.replace(self.meta, step=step)
         self._experiment.reporter.advance(step)
         if not self._compiled:

@@ -135,3 +135,16 @@ def test_all_finite_finds_one_bad_value():
 def test_a_batch_that_does_not_fit_the_devices_is_refused(batch_size):
     with pytest.raises(UserError, match=rf"{batch_size} on 8 devices"):
         partition.check_batch_size(batch_size, partition.make_mesh())
+
+
+def test_the_host_runs_only_a_few_programs_ahead():
+    class Output:
+        """What a program returns, seen by `jax.block_until_ready`."""
+
+        def block_until_ready(self):
+            finished.append(self)
+
+    finished, outputs = [], [Output() for _ in range(10)]
+    for number, output in enumerate(partition.keep_up(iter(outputs)), start=1):
+        assert output is outputs[number - 1]
+        assert len(finished) == max(0, number - partition.LEAD)
