@@ -82,13 +82,13 @@ def dry(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_starts_on_synthetic_images(name, one_device, tmp_path):
     config = dry(name)
-    config.methods = ("clone",)
+    config.methods = ()  # a clone would be compiled as the baseline is
     for network in (config.baseline, config.clone):
         network.model = "resnet8"
         network.options = ConfigDict({"width": 4})
     if config.data.image_size is not None:
         config.data.image_size = 16
-    assert train(config, tmp_path).keys() == {"baseline", "clone"}
+    assert train(config, tmp_path).keys() == {"baseline"}
 
 
 @pytest.mark.parametrize("name", NAMES)

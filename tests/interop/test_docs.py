@@ -11,8 +11,11 @@ import pytest
 import torch_bridge as bridge
 
 ROOT = Path(__file__).parent.parent.parent
-# The recipe is ImageNet's; here are 48 images.
-FEW = ["--config.batch_size=16", "--config.steps=4"]
+# The recipe is ImageNet's; here are 48 images, of 48x48 pixels.
+FEW = [
+    *("--config.batch_size=16", "--config.steps=4"),
+    "--config.data.image_size=48",
+]
 
 bridge.import_torch()
 
