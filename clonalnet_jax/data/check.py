@@ -15,10 +15,10 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from clonalnet_jax.data.dataset import open_splits
 from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
-from clonalnet_jax.data.sources import open_splits
 
 _SHOWN = 20
 

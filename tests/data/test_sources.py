@@ -229,7 +229,7 @@ def test_other_images_are_read_when_they_are_asked_for(folder, overrides):
 
 def test_large_data_sets_are_not_put_in_memory(folder, monkeypatch):
     monkeypatch.setattr(
-        "clonalnet_jax.data.sources._ON_DEVICE_BYTES", 10 * 8 * 8 * 3 - 1
+        "clonalnet_jax.data.dataset._ON_DEVICE_BYTES", 10 * 8 * 8 * 3 - 1
     )
     assert isinstance(open_dataset(folder_config(folder), seed=0).train, Images)
 
