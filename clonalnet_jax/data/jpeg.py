@@ -52,7 +52,7 @@ def read_header(data: bytes) -> Header | None:
     if data[:2] != b"\xff\xd8" or _EOI not in data[-64:]:
         return None
     at, frame, interval, exif = 2, 0, 0, False
-    while at + 4 <= len(data):
+    while at + 6 <= len(data):
         if data[at] != 0xFF:
             return None
         marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
@@ -72,15 +72,20 @@ def _header(
     data: bytes, frame: int, scan_at: int, interval: int, exif: bool
 ) -> Header | None:
     components = data[frame + 9]
-    if not frame or data[frame + 4] != 8 or scan_at >= len(data):
+    if not frame or data[frame + 4] != 8 or components not in (1, 3, 4):
         return None
     sampling = [data[frame + 11 + 3 * k] for k in range(components)]
     # The blocks of a single component are of 8x8 whatever its sampling says.
     across = max(s >> 4 for s in sampling) if components > 1 else 1
     down = max(s & 15 for s in sampling) if components > 1 else 1
+    height = data[frame + 5] << 8 | data[frame + 6]
     width = data[frame + 7] << 8 | data[frame + 8]
+    if scan_at >= len(data) or 0 in (height, width):
+        return None
+    if not all(s >> 4 and s & 15 for s in sampling):
+        return None
     return Header(
-        height=data[frame + 5] << 8 | data[frame + 6],
+        height=height,
         width=width,
         components=components,
         sequential=data[frame + 1] in _SOF_BASELINE,
@@ -88,7 +93,7 @@ def _header(
         height_at=frame + 5,
         scan_at=scan_at,
         block_rows=8 * down,
-        restarts=across > 0 and interval == -(-width // (8 * across)),
+        restarts=interval == -(-width // (8 * across)),
     )
 
 

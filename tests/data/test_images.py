@@ -184,6 +184,17 @@ def test_a_damaged_file_is_decoded_or_refused_but_nothing_else(damage):
             assert read(bytes(data)).dtype == np.uint8
 
 
+@pytest.mark.parametrize("offset", [5, 7, 9, 11])
+def test_a_header_that_says_impossible_things_is_refused(offset):
+    data = bytearray(encode(picture(40, 40), restart_marker_rows=1))
+    at = jpeg.read_header(bytes(data)).height_at - 5 + offset
+    # No height, no width, no components, a component without samples.
+    data[at : at + 2] = b"\0\0" if offset < 9 else bytes((0, data[at + 1]))
+    assert jpeg.read_header(bytes(data)) is None
+    with pytest.raises(BadImageError):
+        Rows(bytes(data))
+
+
 def test_pixels_pass_through():
     pixels = np.asarray(picture())
     rows = Rows(pixels)
