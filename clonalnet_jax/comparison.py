@@ -25,7 +25,7 @@ from clonalnet_jax.workdir import write_atomically
 
 REFERENCES = {"cross_entropy": "plain retraining", "distillation": "distillation"}
 # By name: heading, decimals.
-_METRICS = {
+METRICS = {
     "top1": ("top-1 %", 2),
     "top5": ("top-5 %", 2),
     "nll": ("nll", 3),
@@ -59,7 +59,7 @@ def gather(
     """
     runs = ("baseline", *config.compare.methods)
     metrics: dict[str, dict[str, list[float]]] = {
-        run: {name: [] for name in _METRICS} for run in runs
+        run: {name: [] for name in METRICS} for run in runs
     }
     right: dict[str, list[np.ndarray]] = {run: [] for run in runs}
     labels: list[np.ndarray] = []
@@ -145,7 +145,7 @@ def _differences(
 ) -> dict[str, Any]:
     others = [run for run in metrics if run != reference]
     found: dict[str, dict[str, Any]] = {run: {} for run in others}
-    for name in _METRICS:
+    for name in METRICS:
         by_run = {
             run: paired_difference(metrics[run][name], metrics[reference][name])
             for run in others
@@ -208,9 +208,9 @@ def _caption(result: Mapping[str, Any]) -> str:
 
 
 def _markdown(result: Mapping[str, Any]) -> str:
-    headings = ["run", *(heading for heading, _ in _METRICS.values())]
+    headings = ["run", *(heading for heading, _ in METRICS.values())]
     rows = [
-        [run, *(_plus_minus(of_run[name], _METRICS[name][1]) for name in _METRICS)]
+        [run, *(_plus_minus(of_run[name], METRICS[name][1]) for name in METRICS)]
         for run, of_run in result["methods"].items()
     ]
     parts = [_table(headings, rows)]

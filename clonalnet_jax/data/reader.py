@@ -6,10 +6,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data.images import decode
-from clonalnet_jax.data.transforms import eval_transform, train_transform
+from clonalnet_jax.data.transforms import (
+    INTERPOLATIONS,
+    eval_transform,
+    train_transform,
+)
 from clonalnet_jax.errors import UserError, unknown_name
-
-_INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +94,9 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
     Raises:
       UserError: a value is impossible.
     """
-    if config.interpolation not in _INTERPOLATIONS:
+    if config.interpolation not in INTERPOLATIONS:
         raise unknown_name(
-            "config.data.interpolation", config.interpolation, _INTERPOLATIONS
+            "config.data.interpolation", config.interpolation, INTERPOLATIONS
         )
     on_host = any(config.color_jitter) or config.rand_augment_layers
     if config.image_size is None:

@@ -4,20 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clonalnet_jax.comparison import METRICS, REFERENCES
 from clonalnet_jax.report.figures import draw_differences
 from clonalnet_jax.report.html import Column, Headline, Picture, Table, Tile
 from clonalnet_jax.report.rendering import render
 from clonalnet_jax.report.words import signed
 
-_RIVALS = {"cross_entropy": "plain retraining", "distillation": "distillation"}
-_METRICS = {
-    "top1": ("top-1 %", 2),
-    "top5": ("top-5 %", 2),
-    "nll": ("nll", 3),
-    "nll_scaled": ("nll, scaled", 3),
-    "ece": ("ece %", 1),
-    "ece_scaled": ("ece %, scaled", 1),
-}
 _FIRST_SEED = (
     "Curves, confusion, calibration and images below are of the first seed alone."
 )
@@ -43,14 +35,14 @@ def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Hea
     number = f"{count} seeds" if count > 1 else "one seed"
     top1 = result["methods"][clone]["top1"]
     sentences = [
-        _sentence(by_run[clone], _RIVALS.get(reference, reference))
+        _sentence(by_run[clone], REFERENCES.get(reference, reference))
         for reference, by_run in found.items()
     ]
     sentences = sentences or [f"reaches {_plus_minus(top1, 2)} % top-1"]
     tiles = [Tile("Clone, top-1 %", _plus_minus(top1, 2), number)]
     tiles += [
         Tile(
-            f"Minus {_RIVALS.get(reference, reference)}",
+            f"Minus {REFERENCES.get(reference, reference)}",
             signed(by_run[clone]["top1"]["mean"], 2),
             f"95 % interval {_interval(by_run[clone]['top1'])}",
         )
@@ -76,9 +68,9 @@ def _sentence(found: Mapping[str, Any], rival: str) -> str:
 def _means(result: Mapping[str, Any]) -> Table:
     return Table(
         "Mean ± standard error on the test split.",
-        (Column("run"), *(Column(title) for title, _ in _METRICS.values())),
+        (Column("run"), *(Column(title) for title, _ in METRICS.values())),
         [
-            (run, *(_plus_minus(of_run[k], _METRICS[k][1]) for k in _METRICS))
+            (run, *(_plus_minus(of_run[k], METRICS[k][1]) for k in METRICS))
             for run, of_run in result["methods"].items()
         ],
     )
@@ -87,7 +79,7 @@ def _means(result: Mapping[str, Any]) -> Table:
 def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
     titles = ("run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)")
     return Table(
-        f"Top-1 minus that of {_RIVALS.get(reference, reference)}.",
+        f"Top-1 minus that of {REFERENCES.get(reference, reference)}.",
         (*map(Column, titles), Column("McNemar"), Column("verdict", number=False)),
         [
             (
@@ -105,7 +97,7 @@ def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
 
 def _figure(found: Mapping[str, Any], directory: Path) -> Picture:
     reference, by_run = next(iter(found.items()))
-    words = _RIVALS.get(reference, reference)
+    words = REFERENCES.get(reference, reference)
     top1 = [run["top1"] for run in by_run.values()]
     drawn = draw_differences(
         list(by_run),
