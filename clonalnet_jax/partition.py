@@ -89,6 +89,8 @@ def shard_state(
         if fsdp and "batch_stats" not in names and leaf.size >= _WORTH_SPLITTING:
             by_size = sorted(range(leaf.ndim), key=lambda axis: -leaf.shape[axis])
             _split(spec, leaf.shape, "data", mesh, order=by_size)
+        while spec and spec[-1] is None:
+            spec.pop()
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 

@@ -26,7 +26,7 @@ class TrainState:
     params: chex.ArrayTree
     batch_stats: chex.ArrayTree
     opt_state: chex.ArrayTree
-    average: dict[str, chex.ArrayTree]
+    average: dict[str, chex.ArrayTree] = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:

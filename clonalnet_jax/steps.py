@@ -52,7 +52,6 @@ def init_state(
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(variables["params"]),
-        average={},
     )
     # A copy: two outputs of one program must not be one buffer when they are donated.
     copy = jax.tree.map(jnp.copy, state.trained) if average else {}
@@ -146,7 +145,6 @@ def make_train_step(
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
-            average={},
         )
         if state.average:
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))

@@ -55,6 +55,11 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+def shapes(mesh):
+    """What `restore` is told: a state's shapes, and where they go."""
+    return partition.shard_state(mesh, jax.eval_shape(lambda: make_state(mesh)))
+
+
 def steps_in(directory):
     return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
@@ -65,9 +70,8 @@ def warn_never(text):
 
 def test_what_is_saved_is_restored_bit_for_bit(tmp_path, mesh):
     save(tmp_path / "run", mesh, [50.0])
-    like = jax.eval_shape(lambda: make_state(mesh))
     with Checkpoints(tmp_path / "run") as checkpoints:
-        state, meta = checkpoints.restore(mesh, like, META, warn=warn_never)
+        state, meta = checkpoints.restore(shapes(mesh), META, warn=warn_never)
     assert_equal(state, make_state(mesh, 1))
     assert meta == dataclasses.replace(META, step=10)
     assert {x.sharding for x in jax.tree.leaves(state)} == {partition.replicated(mesh)}
@@ -84,9 +88,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, mesh):
 
 def test_an_empty_directory_restores_nothing(tmp_path, mesh):
     with Checkpoints(tmp_path) as checkpoints:
-        assert (
-            checkpoints.restore(mesh, make_state(mesh), META, warn=warn_never) is None
-        )
+        assert checkpoints.restore(shapes(mesh), META, warn=warn_never) is None
 
 
 def largest_file(folder):
@@ -121,9 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         restore_variables(tmp_path, mesh)
     warnings = []
     with Checkpoints(tmp_path) as checkpoints:
-        state, meta = checkpoints.restore(
-            mesh, make_state(mesh), META, warn=warnings.append
-        )
+        state, meta = checkpoints.restore(shapes(mesh), META, warn=warnings.append)
         assert meta.step == 10
         assert_equal(state, make_state(mesh, 1))
         # The step can be reached and saved again.
@@ -145,7 +145,7 @@ def test_another_network_is_not_forced_in(tmp_path, mesh, other):
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(UserError, match=f"got:      {next(iter(other))}"),
     ):
-        checkpoints.restore(mesh, make_state(mesh), meta, warn=warn_never)
+        checkpoints.restore(shapes(mesh), meta, warn=warn_never)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +166,53 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write checkpoints in .*file/run"):
         Checkpoints(tmp_path / "file" / "run")
+
+
+def test_a_checkpoint_without_metrics_is_never_the_best_and_can_be_replaced(
+    tmp_path, mesh
+):
+    save(tmp_path, mesh, [50.0])
+    stopped = dataclasses.replace(META, step=15)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make_state(mesh, 2), stopped, None)
+    assert not read_meta(tmp_path).evaluated
+    assert read_meta(tmp_path, which="best").step == 10
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make_state(mesh, 2), stopped, {"top1": 90.0})
+    assert read_meta(tmp_path).evaluated
+    assert read_meta(tmp_path, which="best").step == 15
+
+
+def test_a_network_is_its_average_and_training_goes_on_from_what_is_averaged(
+    tmp_path, mesh
+):
+    average = make_state(mesh, 5).variables
+    state = dataclasses.replace(make_state(mesh, 1), average=average)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, dataclasses.replace(META, step=10), {"top1": 1.0})
+        like = partition.shard_state(mesh, jax.eval_shape(lambda: state))
+        restored, _ = checkpoints.restore(like, META, warn=warn_never)
+    assert_equal(restored, state)
+    assert_equal(restore_variables(tmp_path, mesh)[0], average)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fsdp"), [(8, 1, True), (8, 4, False), (1, 8, False)]
+)
+def test_a_checkpoint_of_some_devices_is_one_of_any_others(
+    tmp_path, before, after, fsdp
+):
+    old, new = (partition.make_mesh(jax.devices()[:n]) for n in (before, after))
+    like = jax.eval_shape(lambda: make_state(old))
+    placed = partition.shard_state(old, like, fsdp=fsdp)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
+    state = jax.device_put(make_state(old, 3), shardings)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, dataclasses.replace(META, step=10), {"top1": 1.0})
+    placed = partition.shard_state(new, like, fsdp=not fsdp)
+    with Checkpoints(tmp_path) as checkpoints:
+        restored, _ = checkpoints.restore(placed, META, warn=warn_never)
+    assert_equal(restored, state)
+    assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(
+        lambda x: x.sharding, placed
+    )

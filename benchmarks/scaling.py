@@ -1,0 +1,168 @@
+"""What more devices cost: differences of the loss, bytes that travel, the host's time.
+
+    python benchmarks/scaling.py --model=resnet20 --devices=1,2,4,8
+
+Runs the clone's training step on host devices: 10 steps on the same global batch for
+the losses, and the same number of images a device for the time of a step as the host
+sees it (weak scaling; the devices are threads of one machine, so that only the host's
+part says anything). The bytes are those of the collectives in the compiled program,
+against the least that any data-parallel step must send: every gradient once. With
+--accelerators it takes the machine's own devices.
+"""
+
+import json
+import math
+import re
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from clonalnet_jax import partition, steps
+from clonalnet_jax.data import make_prepare
+from clonalnet_jax.methods import make_method
+from clonalnet_jax.models import count_parameters, create_model, native_size
+from clonalnet_jax.quiet import quieten
+from configs import default
+
+_MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
+_DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Global, of the losses.")
+_LOCAL = flags.DEFINE_integer("images_per_device", 8, "Of the times.")
+_STEPS = flags.DEFINE_integer("steps", 10, "Steps that are compared and timed.")
+_ACCELERATORS = flags.DEFINE_bool("accelerators", False, "The machine's own devices.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_CLASSES = 10
+_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
+_COLLECTIVES = (
+    "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    "|collective-broadcast"
+)
+
+
+def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes that the collectives of a program put out on one device, by kind."""
+    moved: dict[str, int] = {}
+    pattern = rf"= (.*?) ({_COLLECTIVES})(?:-start)?\("
+    for shapes, kind in re.findall(pattern, compiled.as_text()):
+        for dtype, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            size = math.prod(int(n) for n in dimensions.split(",") if n)
+            moved[kind] = moved.get(kind, 0) + _BYTES[dtype] * size
+    return moved
+
+
+def main(argv: list[str]) -> None:
+    """Measures and prints the table."""
+    del argv
+    counts = [int(count) for count in _DEVICES.value]
+    rows = [_measure(count) for count in counts]
+    table = Table(title=f"{_MODEL.value}, clone's step, {jax.devices()[0].device_kind}")
+    for column in (
+        "devices",
+        f"loss after {_STEPS.value} steps",
+        "largest difference",
+        "sent, KiB",
+        "least, KiB",
+        f"ms a step, {_LOCAL.value} images each",
+        "host, ms",
+    ):
+        table.add_column(column, justify="right")
+    for row in rows:
+        losses, reference = np.asarray(row["losses"]), np.asarray(rows[0]["losses"])
+        difference = np.max(np.abs(losses - reference) / reference)
+        table.add_row(
+            str(row["devices"]),
+            f"{losses[-1]:.6f}",
+            f"{difference:.1e}",
+            f"{sum(row['sent'].values()) / 1024:,.0f} {'+'.join(row['sent'])}",
+            f"{row['least'] / 1024:,.0f}",
+            f"{1e3 * row['step_seconds']:.1f}",
+            f"{1e3 * row['dispatch_seconds']:.2f}",
+        )
+    Console(width=130).print(table)
+    if _OUTPUT.value:
+        device = jax.devices()[0].device_kind
+        result = {"device": device, "model": _MODEL.value, "rows": rows}
+        Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
+
+
+def _measure(num_devices: int) -> dict[str, Any]:
+    mesh = partition.make_mesh(jax.devices()[:num_devices])
+    size = native_size(_MODEL.value)
+    shape = (size, size, 3)
+    model = create_model(_MODEL.value, _CLASSES)
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    train_step = steps.make_train_step(
+        model,
+        optimizer,
+        make_method("clone", default.get_config()).loss_fn,
+        make_prepare(mean=(0.5,), std=(0.25,)),
+        baseline=partial(steps.predict, model),
+    )
+    init = partial(steps.init_state, model, optimizer, image_shape=shape)
+    jit_init = partition.jit_init(mesh, init)
+    baseline = jit_init(jax.random.key(1)).variables
+    key = partition.replicate(mesh, jax.random.key(2))
+    step = partition.jit_train_step(mesh, train_step)
+
+    state, losses = jit_init(jax.random.key(0)), []
+    for number in range(_STEPS.value):
+        batch = _batch(mesh, shape, _BATCH.value, number)
+        state, metrics = step(state, baseline, batch, key)
+        losses.append(float(metrics["loss"]))
+
+    batch = _batch(mesh, shape, _LOCAL.value * num_devices, 0)
+    sent = communication(step.lower(state, baseline, batch, key).compile())
+    state, metrics = step(state, baseline, batch, key)
+    jax.block_until_ready(metrics)
+    times, dispatches = [], []
+    for _ in range(_STEPS.value):
+        start = time.perf_counter()
+        state, metrics = step(state, baseline, batch, key)
+        dispatches.append(time.perf_counter() - start)
+        jax.block_until_ready(metrics)
+        times.append(time.perf_counter() - start)
+    return {
+        "devices": num_devices,
+        "losses": losses,
+        "sent": sent,
+        "least": 4 * count_parameters(state.params) if num_devices > 1 else 0,
+        "step_seconds": statistics.median(times),
+        "dispatch_seconds": statistics.median(dispatches),
+    }
+
+
+def _batch(
+    mesh: jax.sharding.Mesh, shape: tuple[int, int, int], size: int, seed: int
+) -> dict[str, jax.Array]:
+    rng = np.random.default_rng(seed)
+    batch = {
+        "image": rng.integers(256, size=(size, *shape), dtype=np.uint8),
+        "label": rng.integers(_CLASSES, size=size, dtype=np.int32),
+        "index": np.arange(size, dtype=np.int32),
+        "epoch": np.zeros(size, np.int32),
+    }
+    return partition.shard_batch(mesh, batch)
+
+
+def _start(argv: list[str]) -> None:
+    if not _ACCELERATORS.value:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", max(map(int, _DEVICES.value)))
+    main(argv)
+
+
+if __name__ == "__main__":
+    quieten()
+    app.run(_start)
