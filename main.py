@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from clonalnet_jax import distributed
 from clonalnet_jax.command import start
 
 _MODES = """train whatever is missing, evaluate what the workdir holds, compare
@@ -30,8 +31,18 @@ _FORMAT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "By default <workdir>/export/<run>.*")
 
 
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    distributed.MODES,
+    "Whether to join other processes; auto: where Slurm, Cloud TPU or the like says.",
+)
+
+
 def main(config: ConfigDict | None, arguments: list[str]) -> int:
     """Hands over to the package."""
+    # Before the first array, which an import below makes.
+    distributed.start(_DISTRIBUTED.value)
     # Imported late, so that --help and a mistyped key are answered at once.
     from clonalnet_jax.modes import run_mode
 

@@ -1,8 +1,9 @@
 """Orbax behind one door: save, restore, resume.
 
 A run directory holds one folder per saved step, each with three items: `model` (the
-variables), `training` (step and optimiser state, needed only to resume) and `meta`
-(JSON: what the network is and what it was trained on). Where the data stand follows
+variables), `training` (what is needed only to resume: step, optimiser state, and the
+variables that `model` holds the moving average of) and `meta` (JSON: what the network
+is and what it was trained on). Where the data stand follows
 from the step (see `data.loader`). Beside them lie the digests of all files, so that a
 damaged checkpoint is known before anything is read from it.
 """
@@ -19,9 +20,10 @@ from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from clonalnet_jax import digests
+from clonalnet_jax.distributed import agreed, wait_for_all
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model
-from clonalnet_jax.partition import replicated
+from clonalnet_jax.partition import shard_state
 from clonalnet_jax.state import TrainState
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Meta:
       train_seconds: wall time so far, compilation and evaluation included.
       timed_images: trained on while `timed_seconds` ran.
       timed_seconds: time in steps alone, compilation left out.
+      evaluated: whether its metrics are known; not where a run was asked to stop.
     """
 
     model: str
@@ -54,6 +57,14 @@ class Meta:
     train_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+    evaluated: bool = True
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Not Orbax's business: only `interruption` may count the polls of JAX's."""
+        del step
+        return False
 
 
 class Checkpoints:
@@ -81,7 +92,7 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["top1"],
         )
         self._manager: ocp.CheckpointManager = self._guard(
-            lambda: ocp.CheckpointManager(
+            lambda: _Manager(
                 directory.absolute(),
                 options=options,
                 item_names=("model", "training", "meta"),
@@ -101,26 +112,35 @@ class Checkpoints:
             if error_type is None:
                 raise
 
-    def save(self, state: TrainState, meta: Meta, metrics: dict[str, float]) -> None:
+    def save(
+        self, state: TrainState, meta: Meta, metrics: dict[str, float] | None
+    ) -> None:
         """Starts saving; returns once the state is copied and may be donated.
 
         Args:
-          state: at a step that is not yet saved.
+          state: at a step that is not yet saved, or saved without metrics.
           meta: with the same step.
-          metrics: of this state; `top1` decides which checkpoint is the best.
+          metrics: of this state; `top1` decides which checkpoint is the best. None
+            where the run stops before they are known.
 
         Raises:
           UserError: this save or the one before it failed (disk full, read-only).
         """
         items = ocp.args.Composite(
             model=ocp.args.StandardSave(state.variables),
-            training=ocp.args.StandardSave(
-                {"step": state.step, "opt_state": state.opt_state}
+            training=ocp.args.StandardSave(_training_item(state)),
+            meta=ocp.args.JsonSave(
+                dataclasses.asdict(meta) | {"evaluated": metrics is not None}
             ),
-            meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
         self.wait()
-        self._guard(lambda: self._manager.save(meta.step, args=items, metrics=metrics))
+        if meta.step in self._manager.all_steps():
+            self._guard(lambda: self._manager.delete(meta.step))
+        self._guard(
+            lambda: self._manager.save(
+                meta.step, args=items, metrics=metrics, force=True
+            )
+        )
 
     def wait(self) -> None:
         """Waits for the save under way; raises `UserError` if it failed."""
@@ -128,40 +148,49 @@ class Checkpoints:
         self._guard(self._seal)
 
     def restore(
-        self, mesh: Mesh, like: TrainState, meta: Meta, *, warn: Callable[[str], None]
+        self, like: TrainState, meta: Meta, *, warn: Callable[[str], None]
     ) -> tuple[TrainState, Meta] | None:
         """The last state that is whole.
 
         A damaged checkpoint is moved aside, not deleted, and the one before it used.
 
         Args:
-          mesh: where the arrays go.
-          like: a state of the same network, or its shapes (`jax.eval_shape`).
+          like: shapes of such a state and where they go; see `partition.shard_state`.
           meta: of a run of that network.
           warn: told of each checkpoint that is damaged.
 
         Returns:
-          The state, replicated over the mesh, and its meta; None without any.
+          The state and its meta; None without any.
 
         Raises:
           UserError: a checkpoint is whole but of another network.
         """
-        target = {
-            "model": like.variables,
-            "training": {"step": like.step, "opt_state": like.opt_state},
-        }
+        target = {"model": like.variables, "training": _training_item(like)}
         while (step := self._manager.latest_step()) is not None:
+            damage = self._find_damage(step)
+            if not agreed(damage is None):
+                aside = self._move_aside(step)
+                warn(f"{damage}\nMoved to {aside}; going back one checkpoint.")
+                continue
+            saved = _restore(self._manager, self.directory, step, {})["meta"]
+            _check_same_network(self.directory / str(step), Meta(**saved), meta)
+            items = _restore(self._manager, self.directory, step, target)
+            training = items["training"]
+            trained = training.pop("trained", None)
+            average = items["model"] if trained else {}
+            state = TrainState(
+                **training, **(trained or items["model"]), average=average
+            )
+            return state, Meta(**items["meta"])
+        return None
+
+    def _find_damage(self, step: int) -> digests.DamagedCheckpoint | None:
+        """Looked for by the first process, whose answer holds for all."""
+        if jax.process_index() == 0:
             try:
                 digests.verify(self.directory / str(step))
-                saved = _restore(self._manager, self.directory, step, None, {})["meta"]
-                _check_same_network(self.directory / str(step), Meta(**saved), meta)
-                items = _restore(self._manager, self.directory, step, mesh, target)
             except digests.DamagedCheckpoint as error:
-                aside = self._move_aside(step)
-                warn(f"{error}\nMoved to {aside}; going back one checkpoint.")
-                continue
-            state = TrainState(**items["training"], **items["model"])
-            return state, Meta(**items["meta"])
+                return error
         return None
 
     def _move_aside(self, step: int) -> Path:
@@ -169,6 +198,7 @@ class Checkpoints:
         aside = self.directory / f"{step}.damaged"
         if jax.process_index() == 0:
             self._guard(lambda: damaged.rename(aside))
+        wait_for_all(f"{damaged} moved")
         self._manager.reload()
         return aside
 
@@ -188,6 +218,11 @@ class Checkpoints:
                 remedy="make room or choose another --workdir, then start the same "
                 "command again: what was saved before still loads",
             ) from error
+
+
+def _training_item(state: TrainState) -> dict[str, Any]:
+    item = {"step": state.step, "opt_state": state.opt_state}
+    return item | ({"trained": state.trained} if state.average else {})
 
 
 def _check_same_network(folder: Path, saved: Meta, asked: Meta) -> None:
@@ -218,7 +253,7 @@ def read_meta(directory: Path, *, which: str = "last") -> Meta:
     with _reader(directory) as manager:
         step = _pick(manager, directory, which)
         digests.verify(directory / str(step))
-        return Meta(**_restore(manager, directory, step, None, {})["meta"])
+        return Meta(**_restore(manager, directory, step, {})["meta"])
 
 
 def restore_variables(
@@ -245,8 +280,9 @@ def restore_variables(
         lambda x: model.init(jax.random.key(0), x, train=False), images
     )
     target = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    placed = shard_state(mesh, target)
     with _reader(directory) as manager:
-        items = _restore(manager, directory, meta.step, mesh, {"model": target})
+        items = _restore(manager, directory, meta.step, {"model": placed})
     return items["model"], meta
 
 
@@ -290,22 +326,13 @@ def _restore(
     manager: ocp.CheckpointManager,
     directory: Path,
     step: int,
-    mesh: Mesh | None,
     target: dict[str, Any],
 ) -> Any:
-    """Restores `meta` and the items of `target`, with its shapes, onto the mesh.
+    """Restores `meta` and the items of `target`, with its shapes and shardings.
 
     The caller has verified the digests, once for all that it restores of a step.
     """
-
-    def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-        assert mesh is not None, "arrays need a mesh"
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh))
-
-    arguments = {
-        name: ocp.args.StandardRestore(jax.tree.map(abstract, tree))
-        for name, tree in target.items()
-    }
+    arguments = {name: ocp.args.StandardRestore(tree) for name, tree in target.items()}
     try:
         return manager.restore(
             step,

@@ -3,9 +3,11 @@
 Imported by programs alone: it defines the flag.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
@@ -71,4 +73,9 @@ def _parse(
 
 def _complain(message: str, *, code: int = 2) -> int:
     print(f"ERROR: {message}", file=sys.stderr)
+    if jax.distributed.is_initialized():
+        # An orderly end would wait for processes that wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax import training
 from clonalnet_jax.comparison import gather, write_comparison
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.lock import hold
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.reporting import Reporter
 from clonalnet_jax.workdir import check_workdir
@@ -37,9 +38,17 @@ def compare(
 
     Raises:
       UserError: something that the user can mend.
+      PreemptedError: the run was asked to stop; a second call resumes.
     """
     _check(config)
     reporter = Reporter(workdir)
+    with hold(workdir, warn=reporter.warn):
+        return _compare(config, workdir, reporter, force_config=force_config)
+
+
+def _compare(
+    config: ConfigDict, workdir: Path, reporter: Reporter, *, force_config: bool
+) -> dict[str, Any]:
     seeds = range(config.seed, config.seed + config.compare.seeds)
     progress = _Progress(reporter, len(seeds) * (1 + len(config.compare.methods)))
     for seed in seeds:

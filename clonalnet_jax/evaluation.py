@@ -1,7 +1,7 @@
 """Metrics that are sums, so that they merge exactly over batches and devices."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from clonalnet_jax import interruption
 from clonalnet_jax.partition import keep_up
 
+T = TypeVar("T")
 ECE_BINS = 15
 _ROWS = 8192
 
@@ -113,9 +115,12 @@ def collect_logits(
 
     Returns:
       `logits` float32 `[n, classes]` and `labels` int32 `[n]`, without the padding.
+
+    Raises:
+      PreemptedError: the run was asked to stop.
     """
     logits, labels = [], []
-    for batch in batches:
+    for batch in _unless_stopped(batches):
         some, theirs, mask = jax.device_get(predict_step(variables, batch))
         logits.append(some[mask > 0].astype(np.float32))
         labels.append(theirs[mask > 0].astype(np.int32))
@@ -155,8 +160,19 @@ def evaluate(
 
     Returns:
       As `summarise`.
+
+    Raises:
+      PreemptedError: the run was asked to stop.
     """
-    return _summarise_all(list(keep_up(eval_step(variables, b) for b in batches)))
+    outputs = (eval_step(variables, batch) for batch in _unless_stopped(batches))
+    return _summarise_all(list(keep_up(outputs)))
+
+
+def _unless_stopped(batches: Iterable[T]) -> Iterator[T]:
+    for batch in batches:
+        if interruption.poll():
+            raise interruption.PreemptedError
+        yield batch
 
 
 @jax.jit

@@ -19,6 +19,8 @@ from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import create_model
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.reporting import Reporter
+from clonalnet_jax.state import TrainState
+from clonalnet_jax.weights import head_path
 
 _DTYPES = ("float32", "bfloat16")
 
@@ -63,6 +65,12 @@ class Experiment(NamedTuple):
             method=method,
             num_steps=self.num_steps,
         )
+
+    def place_state(self, model: nn.Module, shapes: TrainState) -> TrainState:
+        """Shapes of a state with where `config.partition` puts them."""
+        chosen = self.config.partition
+        head = head_path(model, self.dataset.image_shape) if chosen.model > 1 else ()
+        return partition.shard_state(self.mesh, shapes, fsdp=chosen.fsdp, head=head)
 
     def make_prepare(self) -> data.PrepareFn:
         """The config's augmentation and normalisation; see `data.make_prepare`."""
@@ -137,7 +145,7 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     Raises:
       UserError: a value is impossible or the data set cannot be used.
     """
-    mesh = partition.make_mesh()
+    mesh = partition.make_mesh(model=config.partition.model)
     _check_values(config, mesh)
     dataset = data.open_dataset(config.data, seed=config.seed)
     if config.batch_size > len(dataset.train):
@@ -157,7 +165,15 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
 
 def _check_values(config: ConfigDict, mesh: Mesh) -> None:
     """Everything that can be known to be wrong before the data are read."""
-    partition.check_batch_size(config.batch_size, mesh)
+    parts = max(1, config.accumulate_steps)
+    partition.check_batch_size(config.batch_size, mesh, parts=parts)
+    if not 0 <= config.ema_decay < 1:
+        raise UserError(
+            "config.ema_decay",
+            got=str(config.ema_decay),
+            expected="0 for none, or below 1",
+            remedy="set --config.ema_decay=0.999",
+        )
     if config.compute_dtype not in _DTYPES:
         raise unknown_name("config.compute_dtype", config.compute_dtype, _DTYPES)
     if config.select not in ("last", "best"):
@@ -192,6 +208,11 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
         "epochs": config.epochs,
         "log_every_steps": config.log_every_steps,
         "checkpoint_every_epochs": config.checkpoint_every_epochs,
+        "accumulate_steps": config.accumulate_steps,
+        "steps_per_call": config.steps_per_call,
+        "optimizer.clip_norm": 1
+        if config.optimizer.clip_norm is None
+        else config.optimizer.clip_norm,
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "loss.temperature": config.loss.temperature,
         "distillation.temperature": config.distillation.temperature,

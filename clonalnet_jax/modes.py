@@ -1,12 +1,15 @@
 """What `main.py --mode=...` does; new modes join here."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from clonalnet_jax import compare, export, predict, training
+from clonalnet_jax import compare, export, interruption, predict, training
 
 
 def run_mode(
@@ -33,7 +36,7 @@ def run_mode(
       force_config: goes on although the config differs from the workdir's.
 
     Returns:
-      The exit code.
+      The exit code; `interruption.EXIT_PREEMPTED` after a stop that was asked for.
 
     Raises:
       UserError: something that the user can mend.
@@ -45,6 +48,7 @@ def run_mode(
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
     assert config is not None, "every other mode has one"
+    _configure_jax(config)
     if mode == "predict":
         return predict.run_predict(config, workdir, images, run=run)
     if mode == "export":
@@ -56,5 +60,18 @@ def run_mode(
         "evaluate": training.evaluate,
         "compare": compare.compare,
     }
-    act[mode](config, workdir, force_config=force_config)
+    interruption.listen(watchdog_minutes=config.watchdog_minutes)
+    try:
+        act[mode](config, workdir, force_config=force_config)
+    except interruption.PreemptedError:
+        print("Stopped as asked; the same command resumes.", file=sys.stderr)
+        return interruption.EXIT_PREEMPTED
     return 0
+
+
+def _configure_jax(config: ConfigDict) -> None:
+    """What has to be said before the devices are first used."""
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    jax.config.update("jax_debug_nans", config.debug_nans)

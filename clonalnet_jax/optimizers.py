@@ -1,5 +1,9 @@
 """The optimiser and learning-rate schedule that a config describes."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -48,7 +52,7 @@ def make_schedule(
 def make_optimizer(
     config: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """SGD as PyTorch defines it: decay joins the gradient before the momentum.
+    """The optimiser, behind a clipping of the whole gradient's norm if one is asked.
 
     Args:
       config: `config.optimizer`.
@@ -60,9 +64,60 @@ def make_optimizer(
     Raises:
       UserError: the optimiser is unknown.
     """
-    if config.name != "sgd":
-        raise unknown_name("config.optimizer.name", config.name, ("sgd",))
+    if config.name not in _OPTIMIZERS:
+        raise unknown_name("config.optimizer.name", config.name, _OPTIMIZERS)
+    optimizer = _OPTIMIZERS[config.name](config, schedule)
+    if config.clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def _sgd(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """As PyTorch defines it: decay joins the gradient before the momentum."""
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay),
+        optax.add_decayed_weights(config.weight_decay, _decayed(config)),
         optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov),
     )
+
+
+def _adamw(
+    config: ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Loshchilov and Hutter 2019 (arXiv 1711.05101)."""
+    first, second = config.betas
+    return optax.adamw(
+        schedule,
+        b1=first,
+        b2=second,
+        weight_decay=config.weight_decay,
+        mask=_decayed(config),
+        nesterov=config.nesterov,
+    )
+
+
+def _lars(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """You et al. 2017 (arXiv 1708.03888); vectors take steps of the plain size."""
+    return optax.lars(
+        schedule,
+        weight_decay=config.weight_decay,
+        weight_decay_mask=_decayed(config) or True,
+        trust_ratio_mask=_is_kernel,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+    )
+
+
+def _decayed(config: ConfigDict) -> Callable[[Any], Any] | None:
+    return None if config.decay_vectors else _is_kernel
+
+
+def _is_kernel(params: Any) -> Any:
+    """Neither a bias nor a scale of a norm."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+    "lars": _lars,
+}

@@ -18,12 +18,35 @@ T = TypeVar("T")
 # busy. With tens of them waiting, XLA's CPU client has hung and aborted where several
 # host devices meet in a collective; and what waits holds its inputs in memory.
 LEAD = 4
+# Parameters; fewer are cheaper to keep everywhere than to gather in every step.
+_WORTH_SPLITTING = 2048
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with axis `data` over the given devices, by default all of the run's."""
+def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) -> Mesh:
+    """A mesh with axes `data` and `model`.
+
+    Args:
+      devices: by default all of the run's, those of a process next to each other.
+      model: over how many of them the classes are split.
+
+    Returns:
+      The mesh `[devices / model, model]`.
+
+    Raises:
+      UserError: `model` does not divide the devices of one process.
+    """
     devices = jax.devices() if devices is None else devices
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    # A process feeds whole rows of the mesh: its own examples, each to `model` devices.
+    local = len(devices) // len({device.process_index for device in devices})
+    if model < 1 or local % model:
+        raise UserError(
+            "config.partition.model",
+            got=str(model),
+            expected=f"a divisor of the {local} devices of a process",
+            remedy="set --config.partition.model=1",
+        )
+    grid = np.asarray(devices).reshape(-1, model)
+    return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -34,6 +57,65 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The leading axis is split over `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def logits_sharding(mesh: Mesh) -> NamedSharding:
+    """`[batch, classes]` are split over `data` and `model`."""
+    return NamedSharding(mesh, PartitionSpec("data", "model"))
+
+
+def shard_state(
+    mesh: Mesh, shapes: Any, *, fsdp: bool = False, head: Sequence[str] = ()
+) -> Any:
+    """Where the parts of a training state live.
+
+    Args:
+      mesh: from `make_mesh`.
+      shapes: the state, or its shapes (`jax.eval_shape`).
+      fsdp: whether parameters, their average and the optimiser's are split over
+        `data` (fully sharded, ZeRO stage 3); statistics and small vectors are not.
+      head: path of the classifier, which is split over `model`: by class, or by feature
+        where the number of classes cannot be divided.
+
+    Returns:
+      The shapes as `jax.ShapeDtypeStruct`, each with its sharding.
+    """
+
+    def place(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
+        spec: list[str | None] = [None] * leaf.ndim
+        if head and _contains(names, head):
+            _split(spec, leaf.shape, "model", mesh, order=range(leaf.ndim)[::-1])
+        if fsdp and "batch_stats" not in names and leaf.size >= _WORTH_SPLITTING:
+            by_size = sorted(range(leaf.ndim), key=lambda axis: -leaf.shape[axis])
+            _split(spec, leaf.shape, "data", mesh, order=by_size)
+        sharding = NamedSharding(mesh, PartitionSpec(*spec))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def _split(
+    spec: list[str | None],
+    shape: Sequence[int],
+    axis_name: str,
+    mesh: Mesh,
+    *,
+    order: Iterable[int],
+) -> None:
+    """Gives the first dimension that is free and can be divided to a mesh axis."""
+    count = mesh.shape[axis_name]
+    free = (axis for axis in order if spec[axis] is None and shape[axis] % count == 0)
+    axis = next(free, None)
+    if axis is not None and count > 1:
+        spec[axis] = axis_name
+
+
+def _contains(names: Sequence[str], part: Sequence[str]) -> bool:
+    size = len(part)
+    return any(
+        tuple(names[i : i + size]) == tuple(part) for i in range(len(names) - size + 1)
+    )
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -55,32 +137,74 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
 
 def replicate(mesh: Mesh, tree: chex.ArrayTree) -> chex.ArrayTree:
     """Copies a tree that every process holds onto every device."""
-    return jax.device_put(tree, replicated(mesh))
+    return place(tree, jax.tree.map(lambda _: replicated(mesh), tree))
 
 
-def jit_init(mesh: Mesh, init: Callable[..., Any]) -> Callable[..., Any]:
-    """Jits a function that makes a state: replicated, the same on every device."""
-    return jax.jit(init, out_shardings=replicated(mesh))
+def place(tree: chex.ArrayTree, shardings: Any) -> chex.ArrayTree:
+    """Copies a tree that every process holds whole to where it shall live."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    return jax.tree.map(_place_among_processes, tree, shardings)
 
 
-def jit_train_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
+def _place_among_processes(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """`device_put` would first compare the processes' copies, byte by byte."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _place_among_processes(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])
+
+
+def jit_init(
+    mesh: Mesh, init: Callable[..., Any], *, shardings: Any = None
+) -> Callable[..., Any]:
+    """Jits a function that makes a state; by default the same on every device."""
+    return jax.jit(init, out_shardings=shardings or replicated(mesh))
+
+
+def jit_train_step(
+    mesh: Mesh,
+    step: Callable[..., Any],
+    *,
+    state_shardings: Any = None,
+    donate: bool = True,
+) -> Callable[..., Any]:
     """Jits `(state, baseline_variables, batch, key) -> (state, metrics)`.
 
-    The state is donated: the caller's copy is gone after the call.
+    Args:
+      mesh: from `make_mesh`.
+      step: from `steps.make_train_step`, or `steps.make_many_steps`, whose batches are
+        a sequence.
+      state_shardings: of the state; None: the same on every device.
+      donate: whether the caller's state is gone after the call.
+
+    Returns:
+      The jitted step.
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
+    of_state = state_shardings or whole
     return jax.jit(
         step,
-        donate_argnums=0,
-        in_shardings=(whole, whole, split, whole),
-        out_shardings=(whole, whole),
+        donate_argnums=0 if donate else (),
+        in_shardings=(of_state, whole, split, whole),
+        out_shardings=(of_state, whole),
     )
 
 
 def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
-    """Jits `(variables, batch) -> sums`."""
+    """Jits `(variables, batch) -> sums`; variables may live anywhere on the mesh."""
     whole, split = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+    return jax.jit(step, in_shardings=(None, split), out_shardings=whole)
+
+
+def loops_are_fast() -> bool:
+    """Whether XLA runs what is in a loop as fast as what is not.
+
+    On CPU, convolutions inside `scan` and `while` are not multithreaded and take 10 to
+    30 times as long; there, loops stay in Python or are laid out.
+    """
+    return jax.default_backend() != "cpu"
 
 
 @functools.cache
@@ -111,15 +235,16 @@ def keep_up(outputs: Iterable[T]) -> Iterator[T]:
         yield output
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises `UserError` unless the global batch can be split over the mesh."""
-    devices = mesh.size
-    if batch_size >= 1 and batch_size % devices == 0:
+def check_batch_size(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
+    """Raises `UserError` unless the global batch can be split over mesh and parts."""
+    rows = mesh.shape["data"] * parts
+    if batch_size >= 1 and batch_size % rows == 0:
         return
-    near = max(devices, round(batch_size / devices) * devices)
+    near = max(rows, round(batch_size / rows) * rows)
+    also = f" and {parts} parts" if parts > 1 else ""
     raise UserError(
         "config.batch_size",
-        got=f"{batch_size} on {devices} devices",
-        expected=f"a positive multiple of {devices}, the global batch of all devices",
+        got=f"{batch_size} on {mesh.shape['data']} devices{also}",
+        expected=f"a positive multiple of {rows}, the global batch of all devices",
         remedy=f"--config.batch_size={near}",
     )

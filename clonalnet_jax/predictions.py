@@ -14,6 +14,7 @@ import safetensors.numpy
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 
+from clonalnet_jax.distributed import wait_for_all
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.workdir import write_atomically
 
@@ -40,13 +41,13 @@ def predictions_path(workdir: Path, run: str) -> Path:
 
 
 def write_predictions(workdir: Path, run: str, predictions: Predictions) -> None:
-    """Replaces the file of a run, on process 0."""
-    if jax.process_index() != 0:
-        return
+    """Replaces the file of a run, on process 0; all see it from then on."""
     path = predictions_path(workdir, run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v for k, v in predictions._asdict().items() if v is not None}
-    write_atomically(path, safetensors.numpy.save(tensors))
+    if jax.process_index() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v for k, v in predictions._asdict().items() if v is not None}
+        write_atomically(path, safetensors.numpy.save(tensors))
+    wait_for_all(str(path))
 
 
 def read_predictions(workdir: Path, run: str) -> Predictions:

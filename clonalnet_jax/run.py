@@ -3,23 +3,29 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clonalnet_jax import partition, steps
+from clonalnet_jax import interruption, partition, steps
 from clonalnet_jax.baseline import Teacher
 from clonalnet_jax.checkpoints import Checkpoints, Meta
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
+from clonalnet_jax.feed import DeviceBatch
 from clonalnet_jax.methods import LossFn
+from clonalnet_jax.models import count_parameters
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.state import TrainState, Variables
+
+Batches = Sequence[DeviceBatch]
 
 
 def train_run(
@@ -49,7 +55,9 @@ def train_run(
       Whether anything was left to train.
 
     Raises:
-      UserError: the loss is not finite, or a checkpoint cannot be written or read.
+      UserError: the loss is not finite, the device has too little memory, or a
+        checkpoint cannot be written or read.
+      PreemptedError: the run was asked to stop; its state is saved.
     """
     config, mesh = experiment.config, experiment.mesh
     model = experiment.make_network(network)
@@ -59,37 +67,56 @@ def train_run(
         steps_per_epoch=experiment.steps_per_epoch,
     )
     optimizer = make_optimizer(config.optimizer, schedule)
-    train_step = partition.jit_train_step(
-        mesh,
-        steps.make_train_step(
-            model,
-            optimizer,
-            loss_fn,
-            experiment.make_prepare(),
-            baseline=baseline.forward if baseline else None,
-        ),
-    )
     stream = 0 if name == "baseline" else 1
     keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), stream))
     init_key, augment_key = partition.replicate(mesh, (keys[0], keys[1]))
     variables = baseline.variables if baseline else {}
 
     def init(key: jax.Array) -> TrainState:
-        return steps.init_state(model, optimizer, key, experiment.dataset.image_shape)
+        return steps.init_state(
+            model,
+            optimizer,
+            key,
+            experiment.dataset.image_shape,
+            average=config.ema_decay > 0,
+        )
 
+    like = experiment.place_state(model, jax.eval_shape(init, init_key))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+    take_steps = _make_take_steps(
+        experiment,
+        steps.make_train_step(
+            model,
+            optimizer,
+            loss_fn,
+            experiment.make_prepare(),
+            baseline=baseline.forward if baseline else None,
+            accumulate_steps=config.accumulate_steps,
+            ema_decay=config.ema_decay,
+            shard_logits=partial(
+                jax.lax.with_sharding_constraint,
+                shardings=partition.logits_sharding(mesh),
+            ),
+            unroll=not partition.loops_are_fast(),
+        ),
+        shardings,
+    )
     with Checkpoints(experiment.workdir / name) as checkpoints:
         warn = experiment.reporter.warn
         meta = experiment.new_meta(name, network)
-        like = jax.eval_shape(init, init_key)
-        saved = checkpoints.restore(mesh, like, meta, warn=warn)
+        saved = checkpoints.restore(like, meta, warn=warn)
         meta = saved[1] if saved else meta
-        if meta.step >= experiment.num_steps:
+        if meta.step >= experiment.num_steps and meta.evaluated:
             experiment.reporter.say(f"{name}: trained already, {meta.step} steps")
             return False
         _loop(
             experiment,
-            saved[0] if saved else _first_state(mesh, init, init_key, start()),
-            lambda state, batch: train_step(state, variables, batch, augment_key),
+            saved[0]
+            if saved
+            else _first_state(
+                partition.jit_init(mesh, init, shardings=shardings)(init_key), start()
+            ),
+            lambda state, batches: take_steps(state, variables, batches, augment_key),
             seed=2 * config.seed + stream,
             recorder=_Recorder(experiment, meta, schedule),
             evaluator=experiment.make_evaluator(model),
@@ -101,7 +128,7 @@ def train_run(
 def _loop(
     experiment: Experiment,
     state: TrainState,
-    train_step: Callable[[TrainState, steps.Batch], tuple[TrainState, steps.Metrics]],
+    take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.Metrics]],
     *,
     seed: int,
     recorder: "_Recorder",
@@ -113,38 +140,131 @@ def _loop(
     interval = max(1, round(epochs * experiment.steps_per_epoch))
     split = "holdout" if len(experiment.dataset.holdout) else "test"
     reporter = experiment.reporter
+
+    def keep(step: int, *, stop: bool = False) -> None:
+        recorder.flush()
+        recorder.check_state(state)
+        scores = None
+        # What a stop interrupts is evaluated at the next start.
+        if step % interval == 0 or step == last:
+            try:
+                source = getattr(experiment.dataset, split)
+                scores = None if stop else evaluator(state.variables, source)
+            except interruption.PreemptedError:
+                stop = True
+        if scores is not None:
+            reporter.log(split, step, scores)
+        checkpoints.save(state, recorder.meta, scores)
+        if stop:
+            checkpoints.wait()
+            reporter.say(f"{recorder.meta.method}: stopped and saved at step {step}")
+            raise interruption.PreemptedError
+        recorder.restart_clock()
+
     reporter.start_run(recorder.meta.method, num_steps=last, step=start)
     try:
+        if not recorder.meta.evaluated and (start % interval == 0 or start == last):
+            keep(start)
         batches = experiment.train_batches(seed=seed, start_step=start)
-        for step, batch in enumerate(batches, start=start + 1):
-            state, metrics = train_step(state, batch)
-            recorder.add(step, metrics)
-            if step % interval and step < last:
-                continue
-            recorder.flush()
-            recorder.check_state(state)
-            scores = evaluator(state.variables, getattr(experiment.dataset, split))
-            reporter.log(split, step, scores)
-            checkpoints.save(state, recorder.meta, scores)
-            recorder.restart_clock()
+        for group in _groups(experiment, batches, interval, step=start):
+            state, metrics = take_steps(state, group)
+            recorder.add(metrics, len(group))
+            step = recorder.meta.step
+            if (stop := interruption.poll()) or step % interval == 0 or step == last:
+                keep(step, stop=stop)
     finally:
+        interruption.rest()
         reporter.end_run()
 
 
-def _first_state(
-    mesh: Mesh,
-    init: Callable[[jax.Array], TrainState],
-    key: jax.Array,
-    start: Variables | None,
-) -> TrainState:
+def _groups(
+    experiment: Experiment, batches: Iterator[Any], interval: int, *, step: int
+) -> Iterator[Batches]:
+    """Batches of one call each, which ends where something is logged or saved."""
+    config = experiment.config
+    size = config.steps_per_call if partition.loops_are_fast() else 1
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        step += 1
+        due = step % config.log_every_steps == 0 or step % interval == 0
+        if len(group) == size or due or step == experiment.num_steps:
+            yield group
+            group = []
+
+
+def _make_take_steps(
+    experiment: Experiment, train_step: Callable[..., Any], shardings: Any
+) -> Callable[..., tuple[TrainState, steps.Metrics]]:
+    """`(state, baseline_variables, batches, key)` to the state and metrics by step."""
+    jit = partial(
+        partition.jit_train_step,
+        experiment.mesh,
+        state_shardings=shardings,
+        # What is looked at again, operation by operation, must still be there.
+        donate=not experiment.config.debug_nans,
+    )
+    one, many = jit(train_step), jit(steps.make_many_steps(train_step))
+
+    def take_steps(
+        state: TrainState, variables: Any, batches: Batches, key: jax.Array
+    ) -> tuple[TrainState, steps.Metrics]:
+        try:
+            if len(batches) > 1:
+                return many(state, variables, batches, key)
+            return one(state, variables, batches[0], key)
+        except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
+            raise explain_step_error(error, experiment.config, state) from error
+
+    return take_steps
+
+
+def explain_step_error(
+    error: Exception, config: ConfigDict, state: TrainState
+) -> Exception:
+    """What the user can do about an error of a training step.
+
+    Args:
+      error: of JAX.
+      config: the whole config.
+      state: that the step was given; its shapes are enough.
+
+    Returns:
+      A `UserError`, or the error as it is where nothing better is known.
+    """
+    text = str(error)
+    if isinstance(error, FloatingPointError):
+        return UserError(
+            "config.debug_nans",
+            got=text.splitlines()[0],
+            expected="finite values",
+            remedy="the traceback above names the line that made it; lower "
+            "--config.optimizer.learning_rate, or set --config.debug_nans=False",
+        )
+    if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
+        return error
+    return UserError(
+        "the device has too little memory for a training step",
+        got=f"config.batch_size {config.batch_size} and "
+        f"{count_parameters(state.params):,} parameters, computed in "
+        f"{config.compute_dtype}: {text.splitlines()[0]}",
+        expected="that state, activations and gradients fit",
+        remedy="double --config.accumulate_steps, set --config.compute_dtype=bfloat16 "
+        "or --config.partition.fsdp=True, or lower --config.batch_size; the same "
+        "command with another --workdir starts anew",
+    )
+
+
+def _first_state(state: TrainState, start: Variables | None) -> TrainState:
     """A state at step 0, its variables replaced by those given."""
-    state = partition.jit_init(mesh, init)(key)
     if start is None:
         return state
-    given = partition.replicate(mesh, flatten_dict(dict(start)))
-    variables = unflatten_dict(flatten_dict(state.variables) | given)
+    flat, given = flatten_dict(state.trained), flatten_dict(dict(start))
+    shardings = {path: flat[path].sharding for path in given}
+    variables = unflatten_dict(flat | partition.place(given, shardings))
+    average = jax.tree.map(jnp.copy, variables) if state.average else {}
     # A fresh optimiser knows nothing of the parameters' values.
-    return state.replace(**variables)
+    return dataclasses.replace(state, **variables, average=average)
 
 
 class _Recorder:
@@ -161,11 +281,12 @@ class _Recorder:
         self._seconds_before = meta.train_seconds
         self._start = self._clock = time.perf_counter()
 
-    def add(self, step: int, metrics: steps.Metrics) -> None:
-        """Takes the metrics of a step; logs where `config.log_every_steps` says so."""
+    def add(self, metrics: steps.Metrics, count: int) -> None:
+        """Takes the metrics of a call of so many steps; logs where the config says."""
         self._pending.append(metrics)
         if len(self._pending) > partition.LEAD:
             jax.block_until_ready(self._pending[-1 - partition.LEAD])
+        step = self.meta.step + count
         self.meta = dataclasses.replace(self.meta, step=step)
         self._experiment.reporter.advance(step)
         if not self._compiled:
@@ -180,7 +301,7 @@ class _Recorder:
         """Logs the means since the last flush; stops at a loss that is not finite."""
         if not self._pending:
             return
-        rows = jax.device_get(self._pending)
+        rows = [row for call in jax.device_get(self._pending) for row in _by_step(call)]
         seconds = time.perf_counter() - self._clock
         meta, first = self.meta, self.meta.step - len(rows) + 1
         for step, row in enumerate(rows, start=first):
@@ -229,6 +350,13 @@ class _Recorder:
             "--config.optimizer.warmup_epochs, with another --workdir; checkpoints "
             f"before that step are whole, in {directory}",
         )
+
+
+def _by_step(metrics: steps.Metrics) -> Iterator[dict[str, float]]:
+    """The metrics of a call, `[]` or `[steps]` each, as those of its steps."""
+    columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
+    for row in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, row, strict=True))
 
 
 _all_finite = jax.jit(steps.all_finite)

@@ -19,14 +19,21 @@ class TrainState:
       params: trained values, float32.
       batch_stats: running statistics of batch norm, float32; empty without any.
       opt_state: of the optax optimiser.
+      average: moving average of `params` and `batch_stats`; empty without one.
     """
 
     step: jax.Array
     params: chex.ArrayTree
     batch_stats: chex.ArrayTree
     opt_state: chex.ArrayTree
+    average: dict[str, chex.ArrayTree]
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
-        """What `model.apply` takes, and what a network is without its training."""
+        """What the network is without its training: the average, where there is one."""
+        return self.average or self.trained
+
+    @property
+    def trained(self) -> dict[str, chex.ArrayTree]:
+        """What the next step starts from."""
         return {"params": self.params, "batch_stats": self.batch_stats}

@@ -3,7 +3,9 @@
 No I/O, no logging, no devices: `partition` jits and shards them.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import chex
@@ -28,6 +30,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     key: chex.PRNGKey,
     image_shape: tuple[int, int, int],
+    *,
+    average: bool = False,
 ) -> TrainState:
     """Random parameters and a fresh optimiser.
 
@@ -36,18 +40,23 @@ def init_state(
       optimizer: an optax transformation.
       key: of the initialisation.
       image_shape: `(height, width, channels)`.
+      average: whether the state carries a moving average.
 
     Returns:
       The state at step 0.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = model.init(key, images, train=False)
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(variables["params"]),
+        average={},
     )
+    # A copy: two outputs of one program must not be one buffer when they are donated.
+    copy = jax.tree.map(jnp.copy, state.trained) if average else {}
+    return dataclasses.replace(state, average=copy)
 
 
 def make_train_step(
@@ -56,6 +65,11 @@ def make_train_step(
     loss_fn: LossFn,
     prepare: PrepareFn,
     baseline: ForwardFn | None = None,
+    *,
+    accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
+    shard_logits: Callable[[Array], Array] = lambda logits: logits,
+    unroll: bool = True,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
     """One update: baseline forward (frozen), clone forward, gradient, optimiser.
 
@@ -67,49 +81,121 @@ def make_train_step(
       baseline: `(baseline_variables, images) -> logits` of the frozen network, in eval
         mode; it sees the very images that the clone sees. None where the loss needs
         none.
+      accumulate_steps: parts that the batch is computed in, one after the other: the
+        same gradient with less memory, but batch norm sees the parts alone.
+      ema_decay: of the moving average of the variables, reached after a warm-up of
+        `(1 + step) / (10 + step)`; unused where the state carries none.
+      shard_logits: told where logits lie; see `partition.logits_sharding`.
+      unroll: whether the parts are laid out instead of looped over (see `partition`).
 
     Returns:
       `(state, baseline_variables, batch, key) -> (state, metrics)`; the metrics are
       scalars: the mean of each loss term, `top1` and `grad_norm`.
     """
 
-    def train_step(
-        state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
-    ) -> tuple[TrainState, Metrics]:
-        images, labels = prepare(batch, key)
+    def gradient_of(
+        params: chex.ArrayTree,
+        baseline_variables: Any,
+        batch_stats: chex.ArrayTree,
+        part: tuple[Array, Array],
+    ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
+        """Updated statistics; gradient and metrics, both means over the part."""
+        images, labels = part
         baseline_logits = None
         if baseline is not None:
-            baseline_logits = jax.lax.stop_gradient(
-                baseline(baseline_variables, images)
+            baseline_logits = shard_logits(
+                jax.lax.stop_gradient(baseline(baseline_variables, images))
             )
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
             logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": params, "batch_stats": batch_stats},
                 images,
                 train=True,
                 mutable=["batch_stats"],
             )
+            logits = shard_logits(logits)
             terms = loss_fn(logits, baseline_logits, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
 
-        gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(
-            state.params
-        )
+        gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(params)
+        metrics = {name: jnp.mean(term) for name, term in terms.items()}
+        likeliest = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+        metrics["top1"] = jnp.mean(jnp.argmax(logits, axis=-1) == likeliest)
+        return updated.get("batch_stats", {}), (gradient, metrics)
+
+    def train_step(
+        state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
+    ) -> tuple[TrainState, Metrics]:
+        examples = prepare(batch, key)
+        of_part = partial(gradient_of, state.params, baseline_variables)
+        if accumulate_steps == 1:
+            batch_stats, (gradient, metrics) = of_part(state.batch_stats, examples)
+        else:
+            batch_stats, gathered = jax.lax.scan(
+                of_part,
+                state.batch_stats,
+                _split(examples, accumulate_steps),
+                unroll=unroll,
+            )
+            gradient, metrics = jax.tree.map(lambda x: jnp.mean(x, 0), gathered)
+        metrics["grad_norm"] = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=updated.get("batch_stats", {}),
+            batch_stats=batch_stats,
             opt_state=opt_state,
+            average={},
         )
-        metrics = {name: jnp.mean(term) for name, term in terms.items()}
-        likeliest = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels
-        metrics["top1"] = jnp.mean(jnp.argmax(logits, axis=-1) == likeliest)
-        metrics["grad_norm"] = optax.tree.norm(gradient)
+        if state.average:
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            new_state = dataclasses.replace(
+                new_state,
+                average=optax.incremental_update(
+                    new_state.trained, state.average, 1.0 - decay
+                ),
+            )
         return new_state, metrics
 
     return train_step
+
+
+def make_many_steps(
+    train_step: Callable[..., tuple[TrainState, Metrics]],
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Several steps as one program, for devices that wait for their host.
+
+    Args:
+      train_step: from `make_train_step`.
+
+    Returns:
+      `(state, baseline_variables, batches, key) -> (state, metrics)`, where `batches`
+      is a sequence; each of the metrics is `[len(batches)]`.
+    """
+
+    def many_steps(
+        state: TrainState,
+        baseline_variables: Any,
+        batches: Sequence[Batch],
+        key: chex.PRNGKey,
+    ) -> tuple[TrainState, Metrics]:
+        def body(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            return train_step(state, baseline_variables, batch, key)
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+        return jax.lax.scan(body, state, stacked)
+
+    return many_steps
+
+
+def _split(examples: tuple[Array, Array], parts: int) -> tuple[Array, Array]:
+    """`[b, ...]` to `[parts, b / parts, ...]`; every device keeps its own examples."""
+
+    def split(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+    return split(examples[0]), split(examples[1])
 
 
 def predict(

@@ -17,6 +17,7 @@ from clonalnet_jax.baseline import (
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.evaluation import measure_logits
 from clonalnet_jax.experiment import Experiment, open_experiment
+from clonalnet_jax.lock import hold
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.network import Network, load_network
@@ -57,9 +58,18 @@ def train(
 
     Raises:
       UserError: something that the user can mend.
+      PreemptedError: the run was asked to stop; a second call resumes.
     """
     experiment = open_experiment(config, workdir)
-    open_workdir(workdir, config, force_config=force_config)
+    with hold(workdir, warn=experiment.reporter.warn):
+        open_workdir(workdir, config, force_config=force_config)
+        return _train(experiment, force_config=force_config, announce=announce)
+
+
+def _train(
+    experiment: Experiment, *, force_config: bool, announce: Callable[[str], None]
+) -> Results:
+    config = experiment.config
     experiment.reporter.say(_describe(experiment))
     announce("baseline")
     baseline = _obtain_baseline(experiment, anew=force_config)
@@ -102,14 +112,15 @@ def evaluate(
             expected="a directory that --mode=train has written",
             remedy="train first, or check --workdir",
         )
-    open_workdir(workdir, config, force_config=force_config)
-    given = given_baseline(experiment)
-    if given is not None:
-        _store(experiment, "baseline", _measure(experiment, "baseline", given))
-    for name in ("baseline", *config.methods):
-        if name in trained_runs(workdir):
-            _report(experiment, name, anew=True)
-    return _show(experiment)
+    with hold(workdir, warn=experiment.reporter.warn):
+        open_workdir(workdir, config, force_config=force_config)
+        given = given_baseline(experiment)
+        if given is not None:
+            _store(experiment, "baseline", _measure(experiment, "baseline", given))
+        for name in ("baseline", *config.methods):
+            if name in trained_runs(workdir):
+                _report(experiment, name, anew=True)
+        return _show(experiment)
 
 
 def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:

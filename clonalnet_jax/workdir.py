@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 import clonalnet_jax
+from clonalnet_jax.distributed import all_true, wait_for_all
 from clonalnet_jax.errors import UserError
 
 # What a user may change between two starts without changing what a run means.
@@ -25,8 +26,14 @@ _FREE_KEYS = (
     "data.on_error",
     "data.threads",
     "data.workers",
+    "debug_nans",
+    "deterministic",
     "log_every_steps",
     "methods",
+    "partition.fsdp",
+    "partition.model",
+    "steps_per_call",
+    "watchdog_minutes",
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -47,15 +54,23 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     """
     if not force_config:
         check_workdir(workdir, config)
-    resolved = json.loads(config.to_json_best_effort())
-    path = workdir / "config.json"
-    if jax.process_index() != 0:
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(resolved, indent=2, sort_keys=True))
-    path = workdir / "environment.json"
-    starts = [*read_json(path, []), environment()]
-    write_atomically(path, json.dumps(starts, indent=2))
+    wait_for_all(f"{workdir} checked")
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        resolved = json.loads(config.to_json_best_effort())
+        content = json.dumps(resolved, indent=2, sort_keys=True)
+        write_atomically(workdir / "config.json", content)
+        path = workdir / "environment.json"
+        starts = [*read_json(path, []), environment()]
+        write_atomically(path, json.dumps(starts, indent=2))
+    wait_for_all(f"{workdir} opened")
+    if not all_true((workdir / "config.json").exists()):
+        raise UserError(
+            f"workdir {workdir}",
+            got="what the first process wrote is not there on every machine",
+            expected="one directory that all processes share",
+            remedy="put --workdir on a shared file system",
+        )
 
 
 def check_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -87,9 +102,10 @@ def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_results(workdir: Path, results: dict[str, dict[str, Any]]) -> None:
-    """Replaces `results.json`, on process 0."""
+    """Replaces `results.json`, on process 0; all see it from then on."""
     if jax.process_index() == 0:
         write_atomically(workdir / "results.json", json.dumps(results, indent=2))
+    wait_for_all(f"{workdir} results")
 
 
 def environment() -> dict[str, Any]:

@@ -20,6 +20,25 @@ def get_config() -> ConfigDict:
     # "clone_without_difference", "clone_without_attention", "clone_without_negentropy".
     config.methods = ("clone",)
     config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
+    # Of the moving average of a run's variables, which is what is then evaluated, saved
+    # and exported (0.999, say); 0: none.
+    config.ema_decay = 0.0
+    # Parts that a batch is computed in, one after the other, to save memory; batch norm
+    # sees one part at a time.
+    config.accumulate_steps = 1
+    # Steps in one program on a TPU or GPU; a CPU always takes them one by one.
+    config.steps_per_call = 1
+    config.partition = ConfigDict()
+    # Whether parameters and optimiser state are split over the devices instead of
+    # copied to each (FSDP, ZeRO stage 3).
+    config.partition.fsdp = False
+    # Devices of a process over which the classes are split, for very many of them.
+    config.partition.model = 1
+    # Without a finished step for so long, the stacks of all threads are printed and the
+    # program exits for its scheduler to start it again; 0: never.
+    config.watchdog_minutes = 30.0
+    config.debug_nans = False  # name the operation that makes one; slow
+    config.deterministic = False  # bit-identical on GPU too, slower; a CPU always is
     config.log_every_steps = 50
     config.checkpoint_every_epochs = 1.0  # evaluates and saves; also at the end
     # Which checkpoint is reported: "last", or "best" on config.data.holdout.
@@ -86,11 +105,15 @@ def get_config() -> ConfigDict:
     )
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"
+    config.optimizer.name = "sgd"  # or "adamw" or "lars"
     config.optimizer.learning_rate = 0.1
-    config.optimizer.momentum = 0.9
+    config.optimizer.momentum = 0.9  # of "sgd" and "lars"
+    config.optimizer.betas = (0.9, 0.999)  # of "adamw"
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 1e-4
+    config.optimizer.decay_vectors = True  # biases and norms decay as kernels do
+    # Greatest norm of the whole gradient; None: as it comes.
+    config.optimizer.clip_norm = config_dict.placeholder(float)
     config.optimizer.schedule = "cosine"  # "cosine", "step" or "constant"
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.decay_epochs = (30.0, 60.0)  # of "step"

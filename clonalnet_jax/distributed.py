@@ -1,0 +1,81 @@
+"""Several processes as one program: JAX's runtime, started by whoever starts them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from clonalnet_jax.errors import UserError
+
+MODES = ("auto", "on", "off")
+
+
+def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Joins the other processes of this run, if there are any; before JAX is used.
+
+    Args:
+      mode: `on`, `off`, or `auto`: if the environment is that of several processes.
+      environment: variables; `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+        `JAX_PROCESS_ID` describe the run where no cluster does.
+
+    Raises:
+      UserError: the other processes cannot be found, or some did not come.
+    """
+    if mode == "off" or (mode == "auto" and not is_one_of_many(environment)):
+        return
+    described: dict[str, Any] = {}
+    if "JAX_NUM_PROCESSES" in environment:
+        described = {
+            "num_processes": int(environment["JAX_NUM_PROCESSES"]),
+            "process_id": int(environment.get("JAX_PROCESS_ID", -1)),
+        }
+    try:
+        jax.distributed.initialize(**described)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            "--distributed",
+            got=f"no other processes: {str(error).splitlines()[0]}",
+            expected="Slurm, Cloud TPU, GKE or Open MPI, or JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment",
+            remedy="start it as docs/scaling.md says, or alone with --distributed=off",
+        ) from error
+
+
+def is_one_of_many(environment: Mapping[str, str]) -> bool:
+    """Whether these variables are those of a process among several."""
+    if "JAX_COORDINATOR_ADDRESS" in environment:
+        return True
+    counts = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    # Slurm's variables are inherited by what runs in a job without being its step.
+    step = "SLURM_STEP_ID" in environment or "SLURM_NTASKS" not in environment
+    if step and any(int(environment.get(name, "1")) > 1 for name in counts):
+        return True
+    hosts = environment.get("TPU_WORKER_HOSTNAMES", "")
+    return "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in environment
+
+
+def wait_for_all(what: str) -> None:
+    """Returns once every process has come here.
+
+    Args:
+      what: the place, the same on all of them.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says, on every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def all_true(value: bool) -> bool:
+    """Whether every process says so."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))

@@ -1,0 +1,89 @@
+"""Being stopped: asked to, by a scheduler, or having to, when nothing moves any more.
+
+What is asked for is remembered and answered at the next poll, where every process of
+the run is at the same place. State of the process, as signals are.
+"""
+
+import faulthandler
+import os
+import signal
+import threading
+import types
+
+import jax
+from jax.experimental import multihost_utils
+
+EXIT_PREEMPTED = 75
+"""Exit code after a stop that was asked for: "try again", EX_TEMPFAIL of sysexits.h."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class PreemptedError(Exception):
+    """The run was asked to stop, and has saved what it had."""
+
+
+class _Watch:
+    """What was asked for, and since when nothing has moved."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.seconds = 0.0
+        self.polls = 0
+
+
+_watch = _Watch()
+
+
+def listen(*, watchdog_minutes: float = 0.0) -> None:
+    """Begins to listen to SIGTERM and SIGUSR1, and to watch for standstill.
+
+    Call it in the main thread, after `jax.distributed` is up if it is to be. SIGTERM of
+    a run of several processes is JAX's, which tells it to all of them.
+
+    Args:
+      watchdog_minutes: after so long without a poll, the stacks of all threads go to
+        standard error and the process exits with code 1; 0: never.
+    """
+    _watch.seconds = 60 * watchdog_minutes
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if jax.process_count() == 1:
+        for number in _SIGNALS:
+            signal.signal(number, _note)
+    else:
+        signal.signal(signal.SIGUSR1, _pass_on)
+
+
+def poll() -> bool:
+    """Says that work has moved on, and asks whether to stop.
+
+    Every process has to call it equally often, for all are given the same answer.
+
+    Returns:
+      Whether to save and stop now.
+    """
+    if _watch.seconds:
+        faulthandler.dump_traceback_later(_watch.seconds, exit=True, file=2)
+    if jax.process_count() == 1:
+        return _watch.asked
+    _watch.polls += 1
+    return bool(multihost_utils.reached_preemption_sync_point(_watch.polls))
+
+
+def rest() -> None:
+    """Stops watching for standstill: what follows may take its time."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+def _note(number: int, frame: types.FrameType | None) -> None:
+    del frame
+    _watch.asked = True
+    name = signal.Signals(number).name
+    # Not print: the signal may have come in the middle of one.
+    os.write(2, f"\n{name}: stopping after this step; saving\n".encode())
+
+
+def _pass_on(number: int, frame: types.FrameType | None) -> None:
+    del number, frame
+    os.kill(os.getpid(), signal.SIGTERM)
