@@ -36,23 +36,23 @@ class Machine:
 
 
 MACHINES = (
-    # cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 819 GB/s, 1,600 Gbit/s over four links,
-    # of which a ring in both directions takes two; 224 vCPUs with eight chips.
+    # cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 819 GB/s, 1,600 Gbit/s over four
+    # links, of which a ring in both directions takes two; 224 vCPUs with eight chips.
     Machine("v5e-8", 8, 1, 128, 197e12, 819e9, 2 * 1600e9 / 8 / 4, 224),
     # cloud.google.com/tpu/docs/v5p: 256 cores are 128 chips on 32 hosts; 459 TFLOP/s,
     # 2,765 GB/s, 4,800 Gbit/s over six links, of which a ring takes two; 208 vCPUs.
     # 64 images a chip are a batch of 8,192, which SGD bears with warm-up (Goyal et al.
     # 2017, arXiv 1706.02677).
     Machine("v5p-256", 128, 32, 64, 459e12, 2765e9, 2 * 4800e9 / 8 / 6, 208),
-    # NVIDIA's H100 SXM data sheet: 1,979 TFLOP/s with sparsity, which is twice the dense
-    # rate; 3.35 TB/s; NVLink 900 GB/s in both directions together. 208 vCPUs:
+    # NVIDIA's H100 SXM data sheet: 1,979 TFLOP/s with sparsity, which is twice the
+    # dense rate; 3.35 TB/s; NVLink 900 GB/s in both directions together. 208 vCPUs:
     # cloud.google.com/compute/docs/gpus, a3-highgpu-8g.
     Machine("8xH100", 8, 1, 128, 1979e12 / 2, 3.35e12, 900e9 / 2, 208),
 )
 SIZE, CLASSES = 224, 1000
-# How often the output of a convolution crosses the device's memory in bfloat16: written,
-# read for normalisation, written, read by the next one; twice as much backward; and
-# written and read in the frozen baseline, whose batch norm is folded.
+# How often the output of a convolution crosses the device's memory in bfloat16:
+# written, read for normalisation, written, read by the next one; twice as much
+# backward; and written and read in the frozen baseline, whose batch norm is folded.
 CROSSINGS = 4 + 8 + 2
 # The part of the bound that is reached.
 EFFICIENCY = 0.5
@@ -133,8 +133,8 @@ def estimate(work: Work, machine: Machine) -> dict[str, str]:
     gradients = 4 * work.parameters
     sent = 2 * (n - 1) / n * gradients
     all_reduce = sent / machine.links
-    # One forward and one backward for each, and none can wait for another.
-    statistics = 2 * work.batch_norms * LATENCY
+    # One forward and one backward for each, one after the other.
+    statistics = 2 * work.batch_norms * LATENCY if n > 1 else 0.0
     device = max(compute, memory) / EFFICIENCY
     step = device + all_reduce + statistics
     images = n * batch / step

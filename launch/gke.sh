@@ -11,7 +11,7 @@ launch/gke.sh [--dry-run] COMMAND ... [--namespace=NAMESPACE]
 
   image   --image=IMAGE (--tpu | --gpu)       builds and pushes the container
   setup   --project=PROJECT --bucket=BUCKET   the pods' account, and the bucket for it
-  submit  NAME --image=IMAGE MACHINES [--queue=QUEUE] [--restarts=100] -- FLAGS...
+  submit  NAME --image=IMAGE MACHINES [--queue=QUEUE] [--restarts=50] -- FLAGS...
   render  as submit: only prints the manifest
   status  NAME
   logs    NAME                                follows the first host
@@ -182,7 +182,7 @@ delete() {
 }
 
 name='' namespace=default queue=default image='' tpu='' topology='' gpu='' hosts=1
-devices=8 restarts=100 spot=false project='' bucket='' from='' to=''
+devices=8 restarts=50 spot=false project='' bucket='' from='' to=''
 words=()
 while (($#)); do
   case $1 in

@@ -41,6 +41,13 @@ def test_the_dry_run_prints_what_is_run(scripts, command):
     assert [words for words, _ in scripts.calls()] == expected
 
 
+def test_help_names_every_command(scripts):
+    result = scripts.run(SCRIPT, "--help")
+    assert result.returncode == 0
+    listed = [line for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert [line.split()[0] for line in listed] == [*COMMANDS]
+
+
 @pytest.mark.parametrize(
     ("type", "runtime"),
     [
@@ -54,7 +61,7 @@ def test_spot_machines_of_every_kind_are_requested_through_the_queue(
     dry_run, type, runtime
 ):
     request, _ = dry_run(SCRIPT, "create", "pod", *WHERE, f"--type={type}", "--spot")
-    assert request[:6] == "gcloud compute tpus queued-resources create pod".split()
+    assert " ".join(request[:6]) == "gcloud compute tpus queued-resources create pod"
     assert {
         *WHERE,
         "--node-id=pod",

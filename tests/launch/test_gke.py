@@ -80,8 +80,7 @@ def test_the_schemas_refuse_what_a_cluster_would_refuse(render, path, value):
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    errors = (jsonschema.ValidationError, kubernetes_validate.ValidationError)
-    with pytest.raises(errors):
+    with pytest.raises(jsonschema.ValidationError):
         validate(manifest)
 
 
@@ -92,9 +91,11 @@ def test_the_account_may_be_created_and_read_what_jax_asks_for():
     account, role, binding = objects
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"][0]["name"] == account["metadata"]["name"]
-    allowed = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in
-               rule["verbs"]}  # fmt: skip
-    assert {("pods", "list"), ("jobs", "get")} <= allowed
+    allowed = {
+        name: rule["verbs"] for rule in role["rules"] for name in rule["resources"]
+    }
+    assert "list" in allowed["pods"]
+    assert "get" in allowed["jobs"]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +114,8 @@ def test_a_slice_has_one_pod_for_each_of_its_hosts(
     manifest = render(*options)
     [job] = manifest["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
-    assert (job["replicas"], spec["parallelism"], spec["completions"]) == (
-        *(1, hosts),
-        hosts,
-    )
+    assert job["replicas"] == 1
+    assert spec["parallelism"] == spec["completions"] == hosts
     pod = pod_of(manifest)
     assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": limits}
     assert tuple(pod["nodeSelector"].values()) == selector
@@ -164,9 +163,10 @@ def test_only_a_users_mistake_is_not_started_again(render):
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     [rule] = job["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["containerName"] == pod_of(manifest)["containers"][0][
-        "name"
-    ]
+    assert (
+        rule["onExitCodes"]["containerName"]
+        == pod_of(manifest)["containers"][0]["name"]
+    )
     assert rule["onExitCodes"]["values"] == [2, 3]
 
 
