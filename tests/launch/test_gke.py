@@ -149,6 +149,16 @@ def test_flags_arrive_unchanged_but_for_mounted_buckets(render, machines):
     } == {"/gcs/photos": "photos", "/gcs/results": "results"}
 
 
+def test_all_hosts_wait_for_the_first_under_its_name_in_the_job(render):
+    manifest = render(*GPU)
+    [job] = manifest["spec"]["replicatedJobs"]
+    name = manifest["metadata"]["name"]
+    [wait] = pod_of(manifest)["initContainers"]
+    # JobSet's names: <jobset>-<replicated job>-<its index>-<pod index>.<jobset>
+    assert f"getent hosts {name}-{job['name']}-0-0.{name};" in wait["command"][-1]
+    assert wait["image"] == pod_of(manifest)["containers"][0]["image"]
+
+
 def test_one_host_does_not_insist_on_a_cluster(render):
     [container] = pod_of(render("--tpu=v5e", "--topology=2x4"))["containers"]
     assert container["args"][0] == "--distributed=auto"
