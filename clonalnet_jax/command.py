@@ -25,7 +25,7 @@ def start(
     takes_arguments: Callable[[], bool] = lambda: False,
     needs_config: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Runs a program and exits with its code; 2 and a message for a user's mistake.
+    """Runs a program and exits with its code; a user's mistake is 2 and a message.
 
     Args:
       main: `(config, arguments) -> exit code`.
@@ -38,7 +38,7 @@ def start(
         try:
             return main(CONFIG.value, argv[1:])
         except UserError as error:
-            return _complain(str(error))
+            return _complain(str(error), code=error.exit_code)
         except OSError as error:
             return _complain(
                 f"{error.filename or 'input or output'}: {error.strerror or error}\n"

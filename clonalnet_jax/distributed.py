@@ -1,7 +1,9 @@
 """Several processes as one program: JAX's runtime, started by whoever starts them."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,12 @@ from clonalnet_jax.errors import UserError
 MODES = ("auto", "on", "off")
 
 
+class LostProcessError(UserError):
+    """Worth another try, which is up to whoever started the processes."""
+
+    exit_code = 75
+
+
 def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
     """Joins the other processes of this run, if there are any; before JAX is used.
 
@@ -22,7 +30,8 @@ def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
         `JAX_PROCESS_ID` describe the run where no cluster does.
 
     Raises:
-      UserError: the other processes cannot be found, or some did not come.
+      UserError: nothing says where the other processes are.
+      LostProcessError: some did not come, or cannot be reached.
     """
     if mode == "off" or (mode == "auto" and not is_one_of_many(environment)):
         return
@@ -34,7 +43,14 @@ def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
         }
     try:
         jax.distributed.initialize(**described)
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
+        raise LostProcessError(
+            "the other processes of this run",
+            got=str(error).splitlines()[0],
+            expected="all of them within five minutes of each other",
+            remedy="look at why they did not start; the same command tries again",
+        ) from error
+    except (ValueError, TypeError) as error:
         raise UserError(
             "--distributed",
             got=f"no other processes: {str(error).splitlines()[0]}",
@@ -54,7 +70,12 @@ def is_one_of_many(environment: Mapping[str, str]) -> bool:
     if step and any(int(environment.get(name, "1")) > 1 for name in counts):
         return True
     hosts = environment.get("TPU_WORKER_HOSTNAMES", "")
-    return "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in environment
+    if "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in environment:
+        return True
+    # The virtual machines of a TPU pod know of each other by metadata alone, which JAX
+    # asks for; that of a single machine answers that it is alone.
+    on_tpu = Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
+    return on_tpu and importlib.util.find_spec("libtpu") is not None
 
 
 def wait_for_all(what: str) -> None:

@@ -18,6 +18,9 @@ class UserError(ValueError):
       remedy: what to do next.
     """
 
+    exit_code = 2
+    """What `main.py` ends with."""
+
     def __init__(self, culprit: str, *, got: str, expected: str, remedy: str) -> None:
         """See the class."""
         super().__init__(

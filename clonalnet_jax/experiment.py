@@ -94,7 +94,8 @@ class Experiment(NamedTuple):
         loading = data.Loading(
             shape=self.dataset.image_shape,
             on_error=config.on_error,
-            threads=config.threads or os.cpu_count() or 1,
+            # Those that this process may use, which a cluster limits.
+            threads=config.threads or len(os.sched_getaffinity(0)),
             workers=config.workers,
         )
         return Feed(self.mesh, source, loading, self.reporter.warn)

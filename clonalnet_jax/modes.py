@@ -48,7 +48,7 @@ def run_mode(
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
     assert config is not None, "every other mode has one"
-    _configure_jax(config)
+    configure_jax(config)
     if mode == "predict":
         return predict.run_predict(config, workdir, images, run=run)
     if mode == "export":
@@ -69,9 +69,8 @@ def run_mode(
     return 0
 
 
-def _configure_jax(config: ConfigDict) -> None:
-    """What has to be said before the devices are first used."""
+def configure_jax(config: ConfigDict) -> None:
+    """Says what has to be said before the devices are first used."""
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    jax.config.update("jax_debug_nans", config.debug_nans)

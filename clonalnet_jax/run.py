@@ -3,8 +3,10 @@
 import dataclasses
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -182,7 +184,8 @@ def _groups(
 ) -> Iterator[Batches]:
     """Batches of one call each, which ends where something is logged or saved."""
     config = experiment.config
-    size = config.steps_per_call if partition.loops_are_fast() else 1
+    together = partition.loops_are_fast() and not config.debug_nans
+    size = config.steps_per_call if together else 1
     group: list[Any] = []
     for batch in batches:
         group.append(batch)
@@ -201,7 +204,7 @@ def _make_take_steps(
         partition.jit_train_step,
         experiment.mesh,
         state_shardings=shardings,
-        # What is looked at again, operation by operation, must still be there.
+        # What is looked at again must still be there.
         donate=not experiment.config.debug_nans,
     )
     one, many = jit(train_step), jit(steps.make_many_steps(train_step))
@@ -212,9 +215,14 @@ def _make_take_steps(
         try:
             if len(batches) > 1:
                 return many(state, variables, batches, key)
-            return one(state, variables, batches[0], key)
+            new_state, metrics = one(state, variables, batches[0], key)
+            if experiment.config.debug_nans and not _all_finite(metrics):
+                # Without jit, each operation is looked at as it is done.
+                with jax.disable_jit(), jax.debug_nans(True):
+                    train_step(state, variables, batches[0], key)
         except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
             raise explain_step_error(error, experiment.config, state) from error
+        return new_state, metrics
 
     return take_steps
 
@@ -238,8 +246,8 @@ def explain_step_error(
             "config.debug_nans",
             got=text.splitlines()[0],
             expected="finite values",
-            remedy="the traceback above names the line that made it; lower "
-            "--config.optimizer.learning_rate, or set --config.debug_nans=False",
+            remedy="lower --config.optimizer.learning_rate or look at the images; "
+            f"it came from {_own_line(error)}",
         )
     if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
         return error
@@ -253,6 +261,15 @@ def explain_step_error(
         "or --config.partition.fsdp=True, or lower --config.batch_size; the same "
         "command with another --workdir starts anew",
     )
+
+
+def _own_line(error: Exception) -> str:
+    """The innermost line of this package that an error went through."""
+    package = Path(__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if package in Path(frame.filename).parents]
+    own = [frame for frame in own if frame.filename != __file__] or own
+    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
 
 
 def _first_state(state: TrainState, start: Variables | None) -> TrainState:

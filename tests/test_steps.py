@@ -281,8 +281,8 @@ def test_accumulating_shows_batch_norm_every_part(rng):
         step, state = step_of(model, accumulate_steps=parts)
         state, _ = jax.jit(step)(state, {}, batch, jax.random.key(0))
         means.append(np.abs(state.batch_stats["bn1"]["mean"]).sum())
-    # 1 - 0.9^4 of the way instead of 1 - 0.9.
-    assert means[1] / means[0] == pytest.approx((1 - 0.9**4) / 0.1, rel=1e-3)
+    # Nearly 1 - 0.9^4 of the way instead of 1 - 0.9: the parts' means differ a little.
+    assert means[1] / means[0] == pytest.approx((1 - 0.9**4) / 0.1, rel=0.02)
 
 
 def test_the_average_follows_the_variables_after_a_warm_up(rng):

@@ -1,0 +1,124 @@
+"""Several processes on CPU, as a cluster starts them, and stops that are asked for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from clonalnet_jax import partition
+from clonalnet_jax.checkpoints import restore_variables
+
+ROOT = Path(__file__).parent.parent.parent
+EPOCH, STEPS = 6, 42
+ARGUMENTS = [
+    "--config=configs/digits.py",
+    "--config.methods=('clone',)",
+    f"--config.steps={STEPS}",
+    "--config.log_every_steps=1",
+    # Of several devices every sum is rounded differently; a high rate magnifies it.
+    "--config.optimizer.learning_rate=0.005",
+    "--config.baseline.min_top1=0.0",
+]
+
+
+@pytest.fixture
+def start(tfds_dir):
+    """Starts main.py as so many processes, with two devices each."""
+
+    def start(workdir, *, processes):
+        command = [sys.executable, "main.py", *ARGUMENTS, f"--workdir={workdir}"]
+        if processes > 1:
+            launcher = [sys.executable, "launch/local.py", "--devices=2"]
+            command = [*launcher, f"--processes={processes}", "--", *command]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process, code=0):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+def records(workdir, run="clone"):
+    """The training records of a run by step; each step is there once."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if row["run"] == run and row["split"] == "train"]
+    by_step = {row["step"]: row for row in rows}
+    assert len(by_step) == len(rows)
+    return by_step
+
+
+def variables(directory):
+    return restore_variables(directory, partition.make_mesh(jax.devices()[:1]))[0]
+
+
+def last_step(workdir, run):
+    """That a run has saved."""
+    names = [path.parent.name for path in (workdir / run).glob("*/_CHECKPOINT_METADATA")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def stop_after(process, workdir, run, step):
+    """Asks a run to stop once it has saved a step: it saves another one, and ends."""
+    deadline = time.monotonic() + 200
+    while last_step(workdir, run) < step:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert "the same command resumes" in finish(process, code=75)
+    saved = last_step(workdir, run)
+    # Unless it came late, and found nothing left to save.
+    assert saved % EPOCH or saved > step
+
+
+def test_a_run_moves_between_processes_and_remains_the_same_run(start, tmp_path):
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    finish(start(whole, processes=1))
+    # One process with one device, four with eight, two with four.
+    stop_after(start(moved, processes=1), moved, "baseline", EPOCH)
+    stop_after(start(moved, processes=4), moved, "clone", EPOCH)
+    finish(start(moved, processes=2))
+    for run in ("baseline", "clone"):
+        one, other = records(whole, run), records(moved, run)
+        assert sorted(other) == list(range(1, STEPS + 1))
+        for step in one:
+            assert other[step]["loss"] == pytest.approx(one[step]["loss"], rel=2e-3)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-2, atol=2e-3),
+            variables(whole / run),
+            variables(moved / run),
+        )
+    rows = [json.loads((w / "results.json").read_text()) for w in (whole, moved)]
+    for run in ("baseline", "clone"):
+        assert rows[1][run]["nll"] == pytest.approx(rows[0][run]["nll"], rel=1e-3)
+
+
+def test_nothing_moving_for_too_long_shows_where_and_ends():
+    program = (
+        "import time; from clonalnet_jax import interruption as i;"
+        "i.listen(watchdog_minutes=0.005); i.poll(); time.sleep(60)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "Timeout" in result.stderr
+    assert "most recent call first" in result.stderr
