@@ -1,5 +1,6 @@
 """Schedules at their corners; the optimiser against PyTorch's formula."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -70,6 +71,56 @@ def test_sgd_is_pytorchs(nesterov):
         direction = decayed + 0.9 * velocity if nesterov else velocity
         expected = expected - 0.1 * direction
     np.testing.assert_allclose(params, expected, rtol=1e-6)
+
+
+def one_update(params, gradients, **overrides):
+    """Parameters after one step at rate 0.1."""
+    optimizer = make_optimizer(
+        optimizer_config(**overrides), optax.constant_schedule(0.1)
+    )
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    return optax.apply_updates(params, updates)
+
+
+TREE = {"kernel": jnp.asarray([[3.0, -4.0]]), "bias": jnp.asarray([2.0])}
+SLOPE = {"kernel": jnp.asarray([[0.6, 0.8]]), "bias": jnp.asarray([-0.5])}
+
+
+def test_adamw_decays_beside_a_step_of_the_rates_size():
+    moved = one_update(TREE, SLOPE, name="adamw", weight_decay=0.01)
+    # Its first step is the sign of the gradient; the decay never enters it.
+    for name, value in TREE.items():
+        expected = value - 0.1 * (jnp.sign(SLOPE[name]) + 0.01 * value)
+        np.testing.assert_allclose(moved[name], expected, rtol=1e-5)
+
+
+def test_lars_takes_steps_in_proportion_to_a_kernels_norm():
+    moved = one_update(TREE, SLOPE, name="lars", weight_decay=0.0)
+    # Trust ratio 0.001 |w| / |g|, with |w| = 5 and |g| = 1; vectors step plainly.
+    np.testing.assert_allclose(
+        moved["kernel"], TREE["kernel"] - 0.1 * 0.005 * SLOPE["kernel"], rtol=1e-6
+    )
+    np.testing.assert_allclose(moved["bias"], TREE["bias"] - 0.1 * SLOPE["bias"])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_vectors_can_be_kept_from_decay(name):
+    still = {key: jnp.zeros_like(value) for key, value in TREE.items()}
+    decay = {"name": name, "weight_decay": 0.1}
+    both = one_update(TREE, still, **decay)
+    assert float(both["bias"][0]) < 2.0
+    kernels = one_update(TREE, still, **decay, decay_vectors=False)
+    assert float(kernels["bias"][0]) == 2.0
+    assert (abs(kernels["kernel"]) < abs(TREE["kernel"])).all()
+
+
+def test_a_long_gradient_is_cut_to_the_greatest_norm_and_a_short_one_is_not():
+    plain = {"momentum": 0.0, "weight_decay": 0.0}
+    cut = one_update(TREE, SLOPE, **plain, clip_norm=0.5)
+    length = optax.tree.norm(optax.tree.sub(cut, TREE))
+    assert float(length) == pytest.approx(0.1 * 0.5, rel=1e-5)
+    left = one_update(TREE, SLOPE, **plain, clip_norm=100.0)
+    jax.tree.map(np.testing.assert_array_equal, left, one_update(TREE, SLOPE, **plain))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def variables(directory):
 
 def last_step(workdir, run):
     """That a run has saved."""
-    names = [path.parent.name for path in (workdir / run).glob("*/_CHECKPOINT_METADATA")]
+    names = [
+        path.parent.name for path in (workdir / run).glob("*/_CHECKPOINT_METADATA")
+    ]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
@@ -92,10 +94,10 @@ def stop_after(process, workdir, run, step):
 def test_a_run_moves_between_processes_and_remains_the_same_run(start, tmp_path):
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     finish(start(whole, processes=1))
-    # One process with one device, four with eight, two with four.
+    # One process with one device, two with four, and one again.
     stop_after(start(moved, processes=1), moved, "baseline", EPOCH)
-    stop_after(start(moved, processes=4), moved, "clone", EPOCH)
-    finish(start(moved, processes=2))
+    stop_after(start(moved, processes=2), moved, "clone", EPOCH)
+    finish(start(moved, processes=1))
     for run in ("baseline", "clone"):
         one, other = records(whole, run), records(moved, run)
         assert sorted(other) == list(range(1, STEPS + 1))
@@ -109,6 +111,34 @@ def test_a_run_moves_between_processes_and_remains_the_same_run(start, tmp_path)
     rows = [json.loads((w / "results.json").read_text()) for w in (whole, moved)]
     for run in ("baseline", "clone"):
         assert rows[1][run]["nll"] == pytest.approx(rows[0][run]["nll"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def of_one_process():
+    return small_run([])
+
+
+def small_run(launcher):
+    command = [*launcher, sys.executable, "tests/end_to_end/small_run.py"]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    return json.loads(line)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_train_as_one_does(of_one_process, processes):
+    command = [sys.executable, "launch/local.py", "--devices=2"]
+    several = small_run([*command, f"--processes={processes}", "--"])
+    assert several["devices"] == 2 * processes
+    np.testing.assert_allclose(several["losses"], of_one_process["losses"], rtol=1e-4)
+    assert several["norm"] == pytest.approx(of_one_process["norm"], rel=1e-5)
 
 
 def test_nothing_moving_for_too_long_shows_where_and_ends():
