@@ -8,6 +8,7 @@ import faulthandler
 import os
 import signal
 import threading
+import time
 import types
 
 import jax
@@ -29,6 +30,7 @@ class _Watch:
     def __init__(self) -> None:
         self.asked = False
         self.seconds = 0.0
+        self.armed = 0.0
         self.polls = 0
 
 
@@ -63,7 +65,10 @@ def poll() -> bool:
     Returns:
       Whether to save and stop now.
     """
-    if _watch.seconds:
+    now = time.monotonic()
+    if _watch.seconds and now - _watch.armed > min(1.0, _watch.seconds / 10):
+        # A thread is started each time, which is too much for every short step.
+        _watch.armed = now
         faulthandler.dump_traceback_later(_watch.seconds, exit=True, file=2)
     if jax.process_count() == 1:
         return _watch.asked
@@ -72,7 +77,8 @@ def poll() -> bool:
 
 
 def rest() -> None:
-    """Stops watching for standstill: what follows may take its time."""
+    """Stops watching for standstill until the next poll: this may take its time."""
+    _watch.armed = 0.0
     faulthandler.cancel_dump_traceback_later()
 
 

@@ -65,6 +65,8 @@ def run_mode(
     except interruption.PreemptedError:
         print("Stopped as asked; the same command resumes.", file=sys.stderr)
         return interruption.EXIT_PREEMPTED
+    finally:
+        interruption.rest()
     return 0
 
 

@@ -1,8 +1,6 @@
 """The training loop of one run: step, log, evaluate, save, and resume."""
 
 import dataclasses
-import math
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,20 +9,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from clonalnet_jax import interruption, partition, steps
 from clonalnet_jax.baseline import Teacher
-from clonalnet_jax.checkpoints import Checkpoints, Meta
+from clonalnet_jax.checkpoints import Checkpoints
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.experiment import Experiment
 from clonalnet_jax.feed import DeviceBatch
 from clonalnet_jax.methods import LossFn
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
+from clonalnet_jax.recorder import Recorder, all_finite
 from clonalnet_jax.state import TrainState, Variables
 
 Batches = Sequence[DeviceBatch]
@@ -120,7 +117,7 @@ def train_run(
             ),
             lambda state, batches: take_steps(state, variables, batches, augment_key),
             seed=2 * config.seed + stream,
-            recorder=_Recorder(experiment, meta, schedule),
+            recorder=Recorder(experiment, meta, schedule),
             evaluator=experiment.make_evaluator(model),
             checkpoints=checkpoints,
         )
@@ -133,7 +130,7 @@ def _loop(
     take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.Metrics]],
     *,
     seed: int,
-    recorder: "_Recorder",
+    recorder: Recorder,
     evaluator: Callable[..., dict[str, float]],
     checkpoints: Checkpoints,
 ) -> None:
@@ -216,7 +213,7 @@ def _make_take_steps(
             if len(batches) > 1:
                 return many(state, variables, batches, key)
             new_state, metrics = one(state, variables, batches[0], key)
-            if experiment.config.debug_nans and not _all_finite(metrics):
+            if experiment.config.debug_nans and not all_finite(metrics):
                 # Without jit, each operation is looked at as it is done.
                 with jax.disable_jit(), jax.debug_nans(True):
                     train_step(state, variables, batches[0], key)
@@ -282,98 +279,3 @@ def _first_state(state: TrainState, start: Variables | None) -> TrainState:
     average = jax.tree.map(jnp.copy, variables) if state.average else {}
     # A fresh optimiser knows nothing of the parameters' values.
     return dataclasses.replace(state, **variables, average=average)
-
-
-class _Recorder:
-    """Gathers step metrics on the device and looks at them once in a while."""
-
-    def __init__(
-        self, experiment: Experiment, meta: Meta, schedule: optax.Schedule
-    ) -> None:
-        self.meta = meta
-        self._experiment = experiment
-        self._schedule = schedule
-        self._pending: list[steps.Metrics] = []
-        self._compiled = False
-        self._seconds_before = meta.train_seconds
-        self._start = self._clock = time.perf_counter()
-
-    def add(self, metrics: steps.Metrics, count: int) -> None:
-        """Takes the metrics of a call of so many steps; logs where the config says."""
-        self._pending.append(metrics)
-        if len(self._pending) > partition.LEAD:
-            jax.block_until_ready(self._pending[-1 - partition.LEAD])
-        step = self.meta.step + count
-        self.meta = dataclasses.replace(self.meta, step=step)
-        self._experiment.reporter.advance(step)
-        if not self._compiled:
-            # The first step of a process is its compilation, which is no throughput.
-            jax.block_until_ready(metrics)
-            self._compiled = True
-            self.restart_clock()
-        if step % self._experiment.config.log_every_steps == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Logs the means since the last flush; stops at a loss that is not finite."""
-        if not self._pending:
-            return
-        rows = [row for call in jax.device_get(self._pending) for row in _by_step(call)]
-        seconds = time.perf_counter() - self._clock
-        meta, first = self.meta, self.meta.step - len(rows) + 1
-        for step, row in enumerate(rows, start=first):
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(row[name]):
-                    raise self._not_finite(f"{name} {row[name]}", step)
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        images = len(rows) * self._experiment.config.batch_size
-        self._experiment.reporter.log(
-            "train",
-            meta.step,
-            {
-                **means,
-                "top1": 100 * means["top1"],
-                "learning_rate": float(self._schedule(meta.step - 1)),
-                "epoch": meta.step / self._experiment.steps_per_epoch,
-                "images_per_second": images / seconds,
-            },
-        )
-        self._pending = []
-        self.meta = dataclasses.replace(
-            meta,
-            train_seconds=self._seconds_before + time.perf_counter() - self._start,
-            timed_images=meta.timed_images + images,
-            timed_seconds=meta.timed_seconds + seconds,
-        )
-        self.restart_clock()
-
-    def check_state(self, state: TrainState) -> None:
-        """Refuses to let a broken state be saved."""
-        if not _all_finite(state.variables):
-            raise self._not_finite("a parameter that is not finite", self.meta.step)
-
-    def restart_clock(self) -> None:
-        """Leaves the time since the last step (evaluation, saving) out."""
-        self._clock = time.perf_counter()
-
-    def _not_finite(self, what: str, step: int) -> UserError:
-        rate = float(self._schedule(step - 1))
-        directory = self._experiment.workdir / self.meta.method
-        return UserError(
-            f"training of {self.meta.method} broke down",
-            got=f"{what} at step {step}, learning rate {rate:.3g}",
-            expected="finite values",
-            remedy="lower --config.optimizer.learning_rate or add "
-            "--config.optimizer.warmup_epochs, with another --workdir; checkpoints "
-            f"before that step are whole, in {directory}",
-        )
-
-
-def _by_step(metrics: steps.Metrics) -> Iterator[dict[str, float]]:
-    """The metrics of a call, `[]` or `[steps]` each, as those of its steps."""
-    columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
-    for row in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, row, strict=True))
-
-
-_all_finite = jax.jit(steps.all_finite)
