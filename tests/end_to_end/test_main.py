@@ -1,20 +1,13 @@
-"""main.py as a user starts it: messages, exit codes, and kills survived."""
+"""main.py as a user starts it: messages and exit codes."""
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from clonalnet_jax import partition
-from clonalnet_jax.checkpoints import restore_variables
 from clonalnet_jax.data import open_dataset
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,40 +111,3 @@ def test_a_write_that_fails_stops_with_what_was_saved_intact(
     assert "Traceback" not in output
     finish(start(*arguments))
     assert json.loads((workdir / "results.json").read_text())["clone"]["top1"] > 60
-
-
-def variables(directory):
-    return restore_variables(directory, partition.make_mesh(jax.devices()[:1]))[0]
-
-
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(start, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(f"--workdir={whole}", *FEW_STEPS))
-    rng = random.Random(0)
-    # Wait for progress each time, so that the kills fall in different phases.
-    for number in (1, 2, 3):
-        process = start(f"--workdir={killed}", *FEW_STEPS)
-        deadline = time.monotonic() + 120
-        while len(list(killed.glob("*/*/digests.json"))) < number:
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    finish(start(f"--workdir={killed}", *FEW_STEPS))
-    for run in ("baseline", "clone"):
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            variables(killed / run),
-            variables(whole / run),
-        )
-    results = [json.loads((w / "results.json").read_text()) for w in (whole, killed)]
-    assert results[0]["clone"]["nll"] == results[1]["clone"]["nll"]
-    seen = [
-        (record["run"], record["split"], record["step"])
-        for record in map(
-            json.loads, (killed / "metrics.jsonl").read_text().splitlines()
-        )
-    ]
-    assert len(seen) == len(set(seen))

@@ -1,7 +1,8 @@
-"""Several processes on CPU, as a cluster starts them, and stops that are asked for."""
+"""Kills, stops that are asked for, and several processes as a cluster starts them."""
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -28,9 +29,9 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(tfds_dir):
-    """Starts main.py as so many processes, with two devices each."""
+    """Starts main.py as so many processes, several with two devices each."""
 
     def start(workdir, *, processes):
         command = [sys.executable, "main.py", *ARGUMENTS, f"--workdir={workdir}"]
@@ -77,13 +78,18 @@ def last_step(workdir, run):
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def stop_after(process, workdir, run, step):
-    """Asks a run to stop once it has saved a step: it saves another one, and ends."""
+def wait_for(process, workdir, run, step):
+    """Returns once a run has saved a step."""
     deadline = time.monotonic() + 200
     while last_step(workdir, run) < step:
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.01)
+
+
+def stop_after(process, workdir, run, step):
+    """Asks a run to stop once it has saved a step: it saves another one, and ends."""
+    wait_for(process, workdir, run, step)
     process.send_signal(signal.SIGTERM)
     assert "the same command resumes" in finish(process, code=75)
     saved = last_step(workdir, run)
@@ -91,9 +97,37 @@ def stop_after(process, workdir, run, step):
     assert saved % EPOCH or saved > step
 
 
-def test_a_run_moves_between_processes_and_remains_the_same_run(start, tmp_path):
-    whole, moved = tmp_path / "whole", tmp_path / "moved"
-    finish(start(whole, processes=1))
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """A workdir that nothing has interrupted."""
+    workdir = tmp_path_factory.mktemp("whole")
+    finish(start(workdir, processes=1))
+    return workdir
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(start, whole, tmp_path):
+    rng = random.Random(0)
+    # Wait for progress each time, so that the kills fall in different phases.
+    for run in ("baseline", "clone"):
+        process = start(tmp_path, processes=1)
+        wait_for(process, tmp_path, run, EPOCH)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(tmp_path, processes=1))
+    for run in ("baseline", "clone"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            variables(tmp_path / run),
+            variables(whole / run),
+        )
+        assert sorted(records(tmp_path, run)) == list(range(1, STEPS + 1))
+    results = [json.loads((w / "results.json").read_text()) for w in (whole, tmp_path)]
+    assert results[0]["clone"]["nll"] == results[1]["clone"]["nll"]
+
+
+def test_a_run_moves_between_processes_and_remains_the_same_run(start, whole, tmp_path):
+    moved = tmp_path
     # One process with one device, two with four, and one again.
     stop_after(start(moved, processes=1), moved, "baseline", EPOCH)
     stop_after(start(moved, processes=2), moved, "clone", EPOCH)

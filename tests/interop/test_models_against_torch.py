@@ -20,6 +20,8 @@ import small_references  # noqa: E402 - it imports torch, so only behind the ski
 
 IMAGENET = [name for name in model_names() if native_size(name) == 224]
 SMALL = [name for name in model_names() if native_size(name) == 32]
+# One of each, for sizes that strides do not divide.
+FAMILIES = ("resnet18", "resnet50", "mobilenet_v2", "convnext_tiny")
 TIMM = ("convnext", "vit")
 TOLERANCE = 1e-4
 
@@ -58,8 +60,10 @@ def logits_difference(name, size):
     return bridge.relative_difference(logits, expected)
 
 
-@pytest.mark.parametrize("size", [224, 197])
-@pytest.mark.parametrize("name", IMAGENET)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [(name, 224) for name in IMAGENET] + [(name, 197) for name in FAMILIES],
+)
 def test_logits_of_imagenet_networks(name, size, record_property):
     difference = logits_difference(name, size)
     record_property("relative_difference", difference)

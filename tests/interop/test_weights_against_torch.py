@@ -48,8 +48,15 @@ def test_what_torch_saves_is_read_bit_for_bit(tmp_path, wrap):
         np.testing.assert_array_equal(array, state[name].numpy())
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+    """Programs for one device are compiled in a third of the time."""
+    mesh = partition.make_mesh(jax.devices()[:1])
+    monkeypatch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
+
+
 def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
-    tmp_path, folder, checkpoint
+    tmp_path, folder, checkpoint, one_device
 ):
     config = make_config(folder, weights=str(checkpoint))
     config.clone.model = "resnet18"
@@ -73,7 +80,9 @@ def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
     assert baseline.network.meta.method == "baseline"
 
 
-def test_a_classifier_of_another_size_is_refused_or_replaced(tmp_path, folder):
+def test_a_classifier_of_another_size_is_refused_or_replaced(
+    tmp_path, folder, one_device
+):
     path = tmp_path / "resnet18.pth"
     torch.save(torchvision.models.resnet18(num_classes=1000).state_dict(), path)
     config = make_config(folder, weights=str(path))
