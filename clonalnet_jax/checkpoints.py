@@ -135,6 +135,7 @@ class Checkpoints:
         )
         self.wait()
         if meta.step in self._manager.all_steps():
+            # Orbax never replaces; a kill right here costs one interval.
             self._guard(lambda: self._manager.delete(meta.step))
         self._guard(
             lambda: self._manager.save(

@@ -85,6 +85,7 @@ def rest() -> None:
 def _note(number: int, frame: types.FrameType | None) -> None:
     del frame
     _watch.asked = True
+    signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
     name = signal.Signals(number).name
     # Not print: the signal may have come in the middle of one.
     os.write(2, f"\n{name}: stopping after this step; saving\n".encode())

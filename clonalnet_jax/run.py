@@ -171,6 +171,9 @@ def _loop(
             step = recorder.meta.step
             if (stop := interruption.poll()) or step % interval == 0 or step == last:
                 keep(step, stop=stop)
+    except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
+        # Of a step that was dispatched before it is known, too.
+        raise explain_step_error(error, experiment.config, state) from error
     finally:
         interruption.rest()
         reporter.end_run()
@@ -209,16 +212,13 @@ def _make_take_steps(
     def take_steps(
         state: TrainState, variables: Any, batches: Batches, key: jax.Array
     ) -> tuple[TrainState, steps.Metrics]:
-        try:
-            if len(batches) > 1:
-                return many(state, variables, batches, key)
-            new_state, metrics = one(state, variables, batches[0], key)
-            if experiment.config.debug_nans and not all_finite(metrics):
-                # Without jit, each operation is looked at as it is done.
-                with jax.disable_jit(), jax.debug_nans(True):
-                    train_step(state, variables, batches[0], key)
-        except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
-            raise explain_step_error(error, experiment.config, state) from error
+        if len(batches) > 1:
+            return many(state, variables, batches, key)
+        new_state, metrics = one(state, variables, batches[0], key)
+        if experiment.config.debug_nans and not all_finite(metrics):
+            # Without jit, each operation is looked at as it is done.
+            with jax.disable_jit(), jax.debug_nans(True):
+                train_step(state, variables, batches[0], key)
         return new_state, metrics
 
     return take_steps
