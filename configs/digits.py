@@ -1,10 +1,10 @@
 """Baseline, controls and clone on scikit-learn's handwritten digits.
 
 300 training and 1,497 test images of 8x8 pixels, embedded: no download. A first run
-on any machine; too small a test to rank methods (see the README).
+on any machine; too small a test to rank methods (see docs/results.md).
 
 Command:  python main.py --config=configs/digits.py
-Expected: baseline 97.4, clone 98.1 top-1 % (means of 10 seeds; see the README);
+Expected: baseline 97.4, clone 98.1 top-1 % (means of 10 seeds; see docs/results.md);
           40 seconds on 2 CPU cores.
 """
 
