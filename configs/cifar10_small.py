@@ -6,7 +6,7 @@ are told apart much better than others: with 30, nothing is shown (docs/results.
 Command:  python main.py --config=configs/cifar10_small.py --config.data.path=DIRECTORY
 where DIRECTORY holds train/<class>/<image> and test/<class>/<image>.
 Expected: baseline 67.9, retraining 68.2, distillation 68.9, clone 69.6 top-1 % on JPEG
-          images (means of 5 seeds; see docs/results.md); 25 minutes a seed on one CPU core.
+          images (means of 5 seeds; docs/results.md); 25 minutes a seed on one core.
 """
 
 from ml_collections import ConfigDict

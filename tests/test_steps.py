@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_run import Small
 
 from benchmarks.scaling import communication
 from clonalnet_jax import partition, steps
@@ -15,7 +16,7 @@ from clonalnet_jax.data import make_prepare
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.losses import focusing_picking_loss
 from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import count_parameters, create_model, layers
+from clonalnet_jax.models import count_parameters, create_model
 from configs import default
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 10, 16
@@ -29,17 +30,6 @@ def make_batch(rng, step=0):
         "index": np.arange(BATCH, dtype=np.int32),
         "epoch": np.full(BATCH, step, np.int32),
     }
-
-
-class Small(nn.Module):
-    """A network that is compiled at once."""
-
-    @nn.compact
-    def __call__(self, images, train):
-        """Logits."""
-        x = layers.conv(16, 3, 2, dtype=jnp.float32, name="conv1")(images)
-        x = layers.BatchNorm(train, name="bn1")(x)
-        return nn.Dense(CLASSES, name="fc")(nn.relu(x).reshape(len(x), -1))
 
 
 def train(

@@ -1,16 +1,14 @@
 """main.py as a user starts it: messages and exit codes."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
+import program
 import pytest
+from program import finish
 
 from clonalnet_jax.data import open_dataset
 
-ROOT = Path(__file__).parent.parent.parent
 FEW_STEPS = [
     "--config.methods=('clone',)",
     "--config.steps=60",
@@ -25,27 +23,13 @@ SMALL_DISK = ["bash", "-c", 'ulimit -f 147 && exec "$@"', "limit"]  # KiB a file
 
 @pytest.fixture
 def start(tfds_dir):
-    """Starts main.py with the digits, its output piped."""
+    """Starts main.py with the digits."""
 
     def start(*arguments, config="configs/digits.py", before=()):
         command = [sys.executable, "main.py", f"--config={config}", *arguments]
-        command = [*before, *command]
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return program.start([*before, *command], tfds_dir=tfds_dir)
 
     return start
-
-
-def finish(process, code=0):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
 
 
 @pytest.mark.parametrize(

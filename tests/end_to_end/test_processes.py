@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
+import program
 import pytest
+from program import ROOT, finish
 
 from clonalnet_jax import partition
 from clonalnet_jax.checkpoints import restore_variables
 
-ROOT = Path(__file__).parent.parent.parent
 EPOCH, STEPS = 6, 42
 ARGUMENTS = [
     "--config=configs/digits.py",
@@ -38,22 +38,9 @@ def start(tfds_dir):
         if processes > 1:
             launcher = [sys.executable, "launch/local.py", "--devices=2"]
             command = [*launcher, f"--processes={processes}", "--", *command]
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return program.start(command, tfds_dir=tfds_dir)
 
     return start
-
-
-def finish(process, code=0):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
 
 
 def records(workdir, run="clone"):
@@ -153,7 +140,7 @@ def of_one_process():
 
 
 def small_run(launcher):
-    command = [*launcher, sys.executable, "tests/end_to_end/small_run.py"]
+    command = [*launcher, sys.executable, "tests/small_run.py"]
     result = subprocess.run(
         command,
         cwd=ROOT,

@@ -1,6 +1,6 @@
 """A few sharded steps of a small network; the first process prints what came out.
 
-Run by test_processes.py, as one process or as several.
+Run by end_to_end/test_processes.py, as one process or as several.
 """
 
 import json
