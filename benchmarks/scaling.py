@@ -1,6 +1,6 @@
 """What more devices cost: differences of the loss, bytes that travel, the host's time.
 
-    python benchmarks/scaling.py --model=resnet20 --devices=1,2,4,8
+    python benchmarks/scaling.py --model=resnet8 --devices=1,2,4,8
 
 Runs the clone's training step on host devices: 10 steps on the same global batch for
 the losses, and the same number of images a device for the time of a step as the host
@@ -36,7 +36,7 @@ from clonalnet_jax.models import count_parameters, create_model, native_size
 from clonalnet_jax.quiet import quieten
 from configs import default
 
-_MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
+_MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Global, of the losses.")
 _LOCAL = flags.DEFINE_integer("images_per_device", 8, "Of the times.")
