@@ -11,8 +11,6 @@ against the least that any data-parallel step must send: every gradient once. Wi
 """
 
 import json
-import math
-import re
 import statistics
 import sys
 import time
@@ -29,6 +27,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.measuring import communication
 from clonalnet_jax import partition, steps
 from clonalnet_jax.data import make_prepare
 from clonalnet_jax.methods import make_method
@@ -44,22 +43,6 @@ _STEPS = flags.DEFINE_integer("steps", 10, "Steps that are compared and timed.")
 _ACCELERATORS = flags.DEFINE_bool("accelerators", False, "The machine's own devices.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _CLASSES = 10
-_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
-_COLLECTIVES = (
-    "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-    "|collective-broadcast"
-)
-
-
-def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes that the collectives of a program put out on one device, by kind."""
-    moved: dict[str, int] = {}
-    pattern = rf"= (.*?) ({_COLLECTIVES})(?:-start)?\("
-    for shapes, kind in re.findall(pattern, compiled.as_text()):
-        for dtype, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            size = math.prod(int(n) for n in dimensions.split(",") if n)
-            moved[kind] = moved.get(kind, 0) + _BYTES[dtype] * size
-    return moved
 
 
 def main(argv: list[str]) -> None:

@@ -10,7 +10,9 @@ whatever comes in. Source: "Classifying Better by Focusing on Confusing Categori
 (arXiv 2110.07307) and the authors' released implementation.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +39,14 @@ def focusing_picking_loss(
     label_smoothing: float = 0.1,
     attention_weight: float = 1.0,
     negentropy_weight: float = 1.0,
+    class_axis: str | None = None,
 ) -> Float[Array, "..."]:
     """Focusing-picking loss: `classification + alpha attention + beta negentropy`.
+
+    Its gradient is a closed form of the logits and of sums over their rows, so that
+    nothing of size `[..., C]` is kept for the backward pass but the logits themselves.
+    It is defined for reverse mode (`jax.grad`, `jax.vjp`, any order), not for
+    `jax.jvp`.
 
     Args:
       clone_logits: `[..., C]`, of the network being trained.
@@ -50,9 +58,13 @@ def focusing_picking_loss(
       label_smoothing: `eps` of the classification term's target.
       attention_weight: `alpha`.
       negentropy_weight: `beta`.
+      class_axis: the mesh axis that the classes are split over, for use under
+        `jax.shard_map` (with its `check_vma`): the logits, and labels that are
+        distributions, are one device's `[..., C / n]`; integer labels count over all
+        `C`.
 
     Returns:
-      `[...]`, float32 (float64 if an input is).
+      `[...]`, float32 (float64 if an input is); the same on all of `class_axis`.
 
     Raises:
       TypeError: logits are not floating point.
@@ -64,6 +76,7 @@ def focusing_picking_loss(
         labels,
         temperature=temperature,
         label_smoothing=label_smoothing,
+        class_axis=class_axis,
     )
     return (
         terms.classification
@@ -79,6 +92,7 @@ def focusing_picking_terms(
     *,
     temperature: float = 2.0,
     label_smoothing: float = 0.1,
+    class_axis: str | None = None,
 ) -> FocusingPickingTerms:
     """The three terms of `focusing_picking_loss`, unweighted; same arguments.
 
@@ -88,6 +102,7 @@ def focusing_picking_terms(
       labels: integers `[...]` or floating distributions `[..., C]`.
       temperature: softens the baseline before confusing categories are picked.
       label_smoothing: `eps` of the classification term's target.
+      class_axis: the mesh axis that the classes are split over, if any.
 
     Returns:
       `FocusingPickingTerms`, each field `[...]`.
@@ -97,23 +112,241 @@ def focusing_picking_terms(
       ValueError: shapes do not match, or a hyper-parameter is out of range.
     """
     _check_same_shape("clone_logits", clone_logits, "baseline_logits", baseline_logits)
+    _check_temperature(temperature)
     if isinstance(label_smoothing, float | int) and not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 to 1.")
-    clone_logits, baseline_logits = _promote(clone_logits, baseline_logits)
-    baseline_logits = jax.lax.stop_gradient(baseline_logits)
-    num_classes = clone_logits.shape[-1]
-    targets = _as_distribution(labels, clone_logits)
-    warm = multi_warm_labels(baseline_logits, labels, temperature=temperature)
-
-    log_probs = jax.nn.log_softmax(clone_logits)
-    probs = jnp.exp(log_probs)
-    lead = probs - jax.nn.softmax(baseline_logits)
-    smoothed = (1.0 - label_smoothing) * targets + label_smoothing / num_classes
-    return FocusingPickingTerms(
-        classification=_cross_entropy(clone_logits + lead, smoothed),
-        attention=-jnp.sum(warm * log_probs, axis=-1),
-        negentropy=jnp.sum(probs * log_probs, axis=-1),
+    hard, uniform, attention, negentropy = _row_sums(
+        jnp.asarray(clone_logits),
+        jnp.asarray(baseline_logits),
+        jnp.asarray(labels),
+        temperature,
+        class_axis,
     )
+    return FocusingPickingTerms(
+        classification=(1.0 - label_smoothing) * hard + label_smoothing * uniform,
+        attention=attention,
+        negentropy=negentropy,
+    )
+
+
+class _Rows(NamedTuple):
+    """What the loss and its gradient need to know of whole rows, each `[..., 1]`."""
+
+    peak: Array
+    """Of the clone's logits."""
+    total: Array
+    """Of `exp(clone_logits - peak)`."""
+    baseline_peak: Array
+    baseline_total: Array
+    softened_total: Array
+    """Of `exp((baseline_logits - baseline_peak) / temperature)`."""
+    shifted_total: Array = 0.0  # type: ignore[assignment]
+    """Of `exp(shifted)`."""
+    set_size: Array = 0.0  # type: ignore[assignment]
+    target_sum: Array = 0.0  # type: ignore[assignment]
+    probs_shifted: Array = 0.0  # type: ignore[assignment]
+    """The clone's probabilities times those of its shifted logits."""
+    probs_targets: Array = 0.0  # type: ignore[assignment]
+    negentropy: Array = 0.0  # type: ignore[assignment]
+
+
+# The clone's probabilities p, those of its shifted logits v, targets t and the set are
+# cheaper to compute twice than to keep: they are as large as the logits.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _row_sums(
+    clone_logits: Array,
+    baseline_logits: Array,
+    labels: Array,
+    temperature: Any,
+    class_axis: str | None,
+) -> tuple[Array, Array, Array, Array]:
+    """Cross-entropies of the shifted logits with labels and uniform; the other terms.
+
+    The smoothing is left to the caller, so that it can be differentiated, too.
+    """
+    sums, _ = _row_sums_forward(
+        clone_logits, baseline_logits, labels, temperature, class_axis
+    )
+    return sums
+
+
+def _row_sums_forward(
+    clone_logits: Array,
+    baseline_logits: Array,
+    labels: Array,
+    temperature: Any,
+    class_axis: str | None,
+) -> tuple[tuple[Array, Array, Array, Array], Any]:
+    def forward(
+        clone: Array, baseline: Array, labels: Array
+    ) -> tuple[tuple[Array, Array, Array, Array], _Rows]:
+        total = functools.partial(_total, class_axis=class_axis)
+        clone, baseline = _promote(clone, baseline)
+        targets = _as_distribution(labels, clone, class_axis)
+        peak, baseline_peak = _peak(clone, class_axis), _peak(baseline, class_axis)
+        above = baseline - baseline_peak
+        rows = _Rows(
+            peak=peak,
+            total=total(jnp.exp(clone - peak)),
+            baseline_peak=baseline_peak,
+            baseline_total=total(jnp.exp(above)),
+            softened_total=total(jnp.exp(above / temperature)),
+        )
+        probs, log_probs, shifted, in_set = _elements(
+            clone, baseline, targets, temperature, rows, class_axis
+        )
+        odds = jnp.exp(shifted)
+        shifted_total = total(odds)
+        log_total = jnp.log(shifted_total)
+        rows = rows._replace(
+            shifted_total=shifted_total,
+            set_size=total(in_set.astype(clone.dtype)),
+            target_sum=total(targets),
+            probs_shifted=total(probs * odds) / shifted_total,
+            probs_targets=total(probs * targets),
+            negentropy=total(probs * log_probs),
+        )
+        hard, uniform, attention, negentropy = (
+            log_total * rows.target_sum - total(targets * shifted),
+            log_total - total(shifted) / _num_classes(clone, class_axis),
+            -total(jnp.where(in_set, log_probs, 0.0)) / rows.set_size,
+            rows.negentropy,
+        )
+        sums = (hard[..., 0], uniform[..., 0], attention[..., 0], negentropy[..., 0])
+        return sums, rows
+
+    logits = (clone_logits, baseline_logits, labels)
+    sums, rows = _in_blocks(forward, class_axis, *logits)
+    return sums, (*logits, temperature, rows)
+
+
+def _row_sums_backward(
+    class_axis: str | None, kept: Any, cotangents: tuple[Array, Array, Array, Array]
+) -> tuple[Array, None, Array | None, None]:
+    """With `d` the gradient of the shifted logits, theirs is `d + p (d - <p, d>)`.
+
+    That is what the shift by p adds; the baseline's part of it is a constant.
+    """
+    clone_logits, baseline_logits, labels, temperature, rows = kept
+
+    def backward(
+        clone: Array,
+        baseline: Array,
+        labels: Array,
+        rows: _Rows,
+        cotangents: tuple[Array, Array, Array, Array],
+    ) -> tuple[Array, Array | None]:
+        clone, baseline = _promote(clone, baseline)
+        targets = _as_distribution(labels, clone, class_axis)
+        hard, uniform, attention, negentropy = (x[..., None] for x in cotangents)
+        probs, log_probs, shifted, in_set = _elements(
+            clone, baseline, targets, temperature, rows, class_axis
+        )
+        shifted_probs = jnp.exp(shifted) / rows.shifted_total
+        scale = hard * rows.target_sum + uniform
+        uniform = uniform / _num_classes(clone, class_axis)
+        of_shifted = scale * shifted_probs - hard * targets - uniform
+        along_probs = scale * rows.probs_shifted - hard * rows.probs_targets - uniform
+        gradient = (
+            of_shifted
+            + probs * (of_shifted - along_probs)
+            + attention * (probs - jnp.where(in_set, 1.0 / rows.set_size, 0.0))
+            + negentropy * probs * (log_probs - rows.negentropy)
+        )
+        of_labels = None
+        if jnp.issubdtype(labels.dtype, jnp.floating):
+            of_labels = hard * (jnp.log(rows.shifted_total) - shifted)
+            of_labels = of_labels.astype(labels.dtype)
+        return gradient.astype(clone_logits.dtype), of_labels
+
+    logits = (clone_logits, baseline_logits, labels)
+    gradient, of_labels = _in_blocks(backward, class_axis, *logits, rows, cotangents)
+    return gradient, None, of_labels, None
+
+
+_row_sums.defvjp(_row_sums_forward, _row_sums_backward)
+
+
+# XLA writes every step over the elements out on a CPU. In blocks of so many elements
+# these steps stay in the cache, and need next to no memory (benchmarks/loss.py).
+_BLOCK = 2**18
+
+
+def _in_blocks(
+    function: Callable[..., Any], class_axis: str | None, logits: Array, *rest: Any
+) -> Any:
+    """`function(logits, *rest)`; on a CPU some rows at a time, if they are many."""
+    size = len(logits) if logits.ndim == 2 and class_axis is None else 1
+    least = -(-logits.size // _BLOCK)
+    # Blocks of equal size, a row at least.
+    parts = next((n for n in range(max(1, least), size) if size % n == 0), size)
+    # Few blocks would fit in the cache as they are; tiny ones are not worth the loop.
+    if least <= 4 or parts == 1 or parts > 16 * least:
+        return function(logits, *rest)
+
+    def looped(*arrays: Any) -> Any:
+        # The second axis is looped over: devices that share the batch keep their rows.
+        split = jax.tree.map(
+            lambda x: _as_bits(x).reshape(-1, parts, *x.shape[1:]), arrays
+        )
+
+        def block(part: Any) -> Any:
+            def take(x: Array, like: Array) -> Array:
+                row = jax.lax.dynamic_index_in_dim(x, part, axis=1, keepdims=False)
+                return _from_bits(row, like.dtype)
+
+            return function(*jax.tree.map(take, split, arrays))
+
+        def body(part: Any, whole: Any) -> Any:
+            def put(x: Array, new: Array) -> Array:
+                bits = _as_bits(new)
+                return jax.lax.dynamic_update_index_in_dim(x, bits, part, axis=1)
+
+            return jax.tree.map(put, whole, block(part))
+
+        first = block(0)
+        whole = jax.tree.map(
+            lambda x: jnp.repeat(_as_bits(x)[:, None], parts, axis=1), first
+        )
+        whole = jax.lax.fori_loop(1, parts, body, whole)
+        return jax.tree.map(
+            lambda x, like: _from_bits(x, like.dtype).reshape(-1, *x.shape[2:]),
+            whole,
+            first,
+        )
+
+    return jax.lax.platform_dependent(logits, *rest, cpu=looped, default=function)
+
+
+# On a CPU, XLA slices what it has made float32 of the whole array, in every turn.
+def _as_bits(x: Array) -> Array:
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.itemsize == 2 else x
+
+
+def _from_bits(x: Array, dtype: Any) -> Array:
+    return jax.lax.bitcast_convert_type(x, dtype) if x.itemsize == 2 else x
+
+
+def _elements(
+    clone: Array,
+    baseline: Array,
+    targets: Array,
+    temperature: Any,
+    rows: _Rows,
+    class_axis: str | None,
+) -> tuple[Array, Array, Array, Array]:
+    """The clone's probabilities, their logarithms, its shifted logits, and the set.
+
+    The shifted logits are those less `peak`.
+    """
+    centred, above = clone - rows.peak, baseline - rows.baseline_peak
+    probs = jnp.exp(centred) / rows.total
+    lead = probs - jnp.exp(above) / rows.baseline_total
+    odds = jnp.exp(above / temperature)
+    # softmax > 1/C without the division, so that equal logits are never "above".
+    confusing = odds * _num_classes(clone, class_axis) > rows.softened_total
+    in_set = confusing | (targets > 0)
+    return probs, centred - jnp.log(rows.total), centred + lead, in_set
 
 
 def confusing_categories(
@@ -143,9 +376,9 @@ def confusing_categories(
     _check_temperature(temperature)
     (baseline_logits,) = _promote(baseline_logits)
     positive = _as_distribution(labels, baseline_logits) > 0
-    scaled = baseline_logits / temperature
-    odds = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
-    # softmax > 1/C without the division, so that equal logits are never "above".
+    above = baseline_logits - _peak(baseline_logits, None)
+    odds = jnp.exp(above / temperature)
+    # As in `_elements`.
     total = jnp.sum(odds, axis=-1, keepdims=True)
     return (odds * baseline_logits.shape[-1] > total) | positive
 
@@ -308,10 +541,21 @@ def _standardise(logits: Float[Array, "... classes"]) -> Float[Array, "... class
     return centred / (deviation + 1e-7)
 
 
-def _cross_entropy(
-    logits: Float[Array, "... classes"], targets: Float[Array, "... classes"]
-) -> Float[Array, "..."]:
-    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+def _peak(logits: Array, class_axis: str | None) -> Array:
+    """`[..., 1]`. What is subtracted and added again has no part in a gradient."""
+    peak = jnp.max(jax.lax.stop_gradient(logits), axis=-1, keepdims=True)
+    return peak if class_axis is None else jax.lax.pmax(peak, class_axis)
+
+
+def _total(values: Array, class_axis: str | None) -> Array:
+    """`[..., 1]`."""
+    total = jnp.sum(values, axis=-1, keepdims=True)
+    return total if class_axis is None else jax.lax.psum(total, class_axis)
+
+
+def _num_classes(logits: Array, class_axis: str | None) -> int:
+    parts = 1 if class_axis is None else jax.lax.axis_size(class_axis)
+    return parts * logits.shape[-1]
 
 
 def _promote(*logits: Float[Array, "... classes"]) -> list[Float[Array, "... classes"]]:
@@ -326,7 +570,9 @@ def _promote(*logits: Float[Array, "... classes"]) -> list[Float[Array, "... cla
 
 
 def _as_distribution(
-    labels: Num[Array, "..."], logits: Float[Array, "... classes"]
+    labels: Num[Array, "..."],
+    logits: Float[Array, "... classes"],
+    class_axis: str | None = None,
 ) -> Float[Array, "... classes"]:
     """One-hot for integer labels; distributions as they are; checks the shape."""
     labels = jnp.asarray(labels)
@@ -351,10 +597,12 @@ def _as_distribution(
             f"expected labels of shape {logits.shape[:-1]} (cast one-hot labels to a "
             "floating dtype)."
         )
-    num_classes = logits.shape[-1]
-    one_hot = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    local = labels
+    if class_axis is not None:
+        local = labels - jax.lax.axis_index(class_axis) * logits.shape[-1]
+    one_hot = jax.nn.one_hot(local, logits.shape[-1], dtype=logits.dtype)
     # An impossible label must be seen: a row of zeros would train on silently.
-    valid = (labels >= 0) & (labels < num_classes)
+    valid = (labels >= 0) & (labels < _num_classes(logits, class_axis))
     return jnp.where(valid[..., None], one_hot, jnp.nan)
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks.measuring import communication, plain_loss
+from clonalnet_jax import losses
 from clonalnet_jax.losses import (
     confusing_categories,
     distillation_loss,
@@ -100,6 +102,124 @@ def test_value_and_gradient_equal_the_definition_in_float64(rng, kwargs, soft):
     )
 
 
+def test_labels_and_smoothing_are_differentiated_too(rng):
+    # The set of confusing categories is a constant of the labels.
+    z, b, _, y = make_example(rng, soft=True)
+    with jax.enable_x64(True):
+        gradients = jax.grad(
+            lambda y, eps: focusing_picking_loss(z, b, y, label_smoothing=eps).sum(),
+            argnums=(0, 1),
+        )(jnp.asarray(y), 0.1)
+    shifted = log_softmax(z + softmax(z) - softmax(b))
+    np.testing.assert_allclose(gradients[0], -0.9 * shifted, rtol=1e-10)
+    expected = ((y - 1 / z.shape[-1]) * shifted).sum()
+    np.testing.assert_allclose(gradients[1], expected, rtol=1e-10)
+
+
+def test_the_gradient_can_be_differentiated_again(rng):
+    z, b, labels, _ = make_example(rng, (2, 5))
+    direction = rng.normal(size=z.shape)
+
+    def gradient(z):
+        return jax.grad(lambda z: focusing_picking_loss(z, b, labels).sum())(z)
+
+    with jax.enable_x64(True):
+        z = jnp.asarray(z)
+        _, vjp = jax.vjp(gradient, z)
+        (curvature,) = vjp(jnp.asarray(direction))
+        h = 1e-5
+        change = gradient(z + h * direction) - gradient(z - h * direction)
+        change = change / (2 * h)
+    # The Hessian is symmetric.
+    np.testing.assert_allclose(curvature, change, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_backward_pass_keeps_nothing_as_large_as_the_logits(rng, dtype, soft):
+    z, b, labels, _ = make_example(rng, (64, 100), soft=soft)
+    z, b = jnp.asarray(z, dtype), jnp.asarray(b, dtype)
+    labels = jnp.asarray(labels, jnp.float32 if soft else jnp.int32)
+    _, vjp = jax.vjp(focusing_picking_loss, z, b, labels)
+    large = [x for x in jax.tree.leaves(vjp) if x.size >= z.size]
+    inputs = [z, b, labels] if soft else [z, b]
+    assert len(large) <= len(inputs)
+    for kept in large:
+        assert any(kept.dtype == x.dtype and np.array_equal(kept, x) for x in inputs)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("soft", [False, True])
+def test_many_rows_in_blocks_are_the_same_rows(rng, dtype, soft, monkeypatch):
+    z, b, labels, _ = make_example(rng, (96, 10), soft=soft)
+    arguments = jnp.asarray(z, dtype), jnp.asarray(b, dtype), jnp.asarray(labels)
+    expected = value_and_gradient(*arguments)
+    assert "while" not in jax.jit(value_and_gradient).lower(*arguments).as_text()
+    monkeypatch.setattr(losses, "_BLOCK", 160)
+    jax.clear_caches()
+    program = jax.jit(value_and_gradient).lower(*arguments)
+    assert "while" in program.as_text()
+    for one, other in zip(program.compile()(*arguments), expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(
+            *(np.asarray(x, np.float32) for x in (one, other)), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_rows_in_blocks_need_little_memory_and_stay_on_their_device():
+    def compile(loss, **shardings):
+        logits = jax.ShapeDtypeStruct((512, 4096), jnp.float32, **shardings)
+        labels = jax.ShapeDtypeStruct((512,), jnp.int32, **shardings)
+        objective = jax.value_and_grad(lambda *x: jnp.mean(loss(*x)))
+        return jax.jit(objective).lower(logits, logits, labels).compile()
+
+    memory = {
+        loss: compile(loss).memory_analysis().temp_size_in_bytes
+        for loss in (focusing_picking_loss, plain_loss)
+    }
+    assert memory[focusing_picking_loss] < memory[plain_loss] / 2
+    mesh = Mesh(jax.devices(), ("data",))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    sent = communication(compile(focusing_picking_loss, sharding=rows))
+    assert sent == {"all-reduce": 4}
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_classes_may_be_split_over_devices(rng, soft):
+    z, b, labels, _ = make_example(rng, (6, 40), soft=soft)
+    arguments = jnp.asarray(z), jnp.asarray(b), jnp.asarray(labels)
+    mesh = Mesh(jax.devices()[:4], ("model",))
+    split, whole = PartitionSpec(None, "model"), PartitionSpec()
+    loss = functools.partial(focusing_picking_loss, class_axis="model")
+    specs = (split, split, split if soft else whole)
+    sharded = jax.jit(jax.shard_map(loss, mesh=mesh, in_specs=specs, out_specs=whole))
+
+    def inside(z, b, labels):
+        value, vjp = jax.vjp(lambda z: loss(z, b, labels), z)
+        return value, vjp(jnp.ones_like(value))[0]
+
+    within = jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=(whole, split))
+    expected = value_and_gradient(*arguments)
+    outside = value_and_gradient(*arguments, loss=sharded)
+    for actual in (outside, jax.jit(within)(*arguments)):
+        for one, other in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_label_out_of_range_is_seen_on_every_device(rng):
+    z, b, _, _ = make_example(rng, (2, 8))
+    mesh = Mesh(jax.devices()[:4], ("model",))
+    split, whole = PartitionSpec(None, "model"), PartitionSpec()
+    loss = jax.shard_map(
+        functools.partial(focusing_picking_loss, class_axis="model"),
+        mesh=mesh,
+        in_specs=(split, split, whole),
+        out_specs=whole,
+    )
+    values = jax.jit(loss)(jnp.asarray(z), jnp.asarray(b), jnp.asarray([7, 8]))
+    np.testing.assert_array_equal(np.isnan(values), [False, True])
+
+
 def test_terms_equal_the_definition(rng):
     z, b, labels, y = make_example(rng)
     terms = focusing_picking_terms(z, b, labels)
@@ -156,9 +276,9 @@ def test_no_gradient_reaches_the_baseline(rng, loss):
     np.testing.assert_array_equal(to_baseline, 0.0)
 
 
-def value_and_gradient(z, b, labels):
-    loss, vjp = jax.vjp(lambda z: focusing_picking_loss(z, b, labels), z)
-    return loss, vjp(jnp.ones_like(loss))[0]
+def value_and_gradient(z, b, labels, loss=focusing_picking_loss):
+    value, vjp = jax.vjp(lambda z: loss(z, b, labels), z)
+    return value, vjp(jnp.ones_like(value))[0]
 
 
 def under_shard_map(z, b, labels):

@@ -10,7 +10,7 @@ import optax
 import pytest
 from small_run import Small
 
-from benchmarks.scaling import communication
+from benchmarks.measuring import communication
 from clonalnet_jax import partition, steps
 from clonalnet_jax.data import make_prepare
 from clonalnet_jax.errors import UserError

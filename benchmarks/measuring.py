@@ -1,0 +1,68 @@
+"""What several benchmarks measure with."""
+
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from clonalnet_jax.losses import multi_warm_labels
+
+_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
+_COLLECTIVES = (
+    "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    "|collective-broadcast"
+)
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], Any]], *, seconds: float
+) -> dict[str, float]:
+    """Times calls one after the other, so that a slow moment of the machine hits all.
+
+    Args:
+      calls: each returns when its work is done; compiled already.
+      seconds: to spend on each of them, at least; each is called three times or more.
+
+    Returns:
+      The median seconds of each call.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds * len(calls)
+    while time.perf_counter() < end or min(map(len, times.values())) < 3:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes that the collectives of a program put out on one device, by kind."""
+    moved: dict[str, int] = {}
+    pattern = rf"= (.*?) ({_COLLECTIVES})(?:-start)?\("
+    for shapes, kind in re.findall(pattern, compiled.as_text()):
+        for dtype, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            size = math.prod(int(n) for n in dimensions.split(",") if n)
+            moved[kind] = moved.get(kind, 0) + _BYTES[dtype] * size
+    return moved
+
+
+def plain_loss(
+    clone_logits: jax.Array, baseline_logits: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """The formula as one would write it down, per example, to be differentiated."""
+    clone = clone_logits.astype(jnp.float32)
+    baseline = jax.lax.stop_gradient(baseline_logits.astype(jnp.float32))
+    num_classes = clone.shape[-1]
+    log_probs = jax.nn.log_softmax(clone)
+    probs = jnp.exp(log_probs)
+    warm = multi_warm_labels(baseline, labels)
+    target = 0.9 * jax.nn.one_hot(labels, num_classes) + 0.1 / num_classes
+    shifted = jax.nn.log_softmax(clone + probs - jax.nn.softmax(baseline))
+    parts = probs * log_probs - warm * log_probs - target * shifted
+    return jnp.sum(parts, axis=-1)
