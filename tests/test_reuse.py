@@ -75,14 +75,14 @@ def test_every_block_of_the_page_is_run_here():
     assert [x for x in BLOCKS if f'run_block("{x}")' not in source] == []
 
 
-def test_plain_jax_takes_the_step_of_the_definition():
+def test_plain_jax_takes_the_step_of_the_definition_on_any_devices():
     names = run_block("Plain JAX")
-    images, labels = names["images"][:6], names["labels"][:6]
+    images, labels = names["images"][:8], names["labels"][:8]
     clone, baseline = names["clone"], names["baseline"]
     logits = [names["network"](x, images) for x in (clone, baseline)]
     z, b = (np.asarray(x, np.float64) for x in logits)
     y = np.eye(10)[labels]
-    gradient = finite_differences(lambda z: reference_loss(z, b, y), z) / 6
+    gradient = finite_differences(lambda z: reference_loss(z, b, y), z) / 8
     expected = (
         reference_loss(z, b, y).mean(),
         [
@@ -90,10 +90,12 @@ def test_plain_jax_takes_the_step_of_the_definition():
             clone["bias"] - LEARNING_RATE * gradient.sum(axis=0),
         ],
     )
-    after, _, loss = names["train_step"](
-        clone, names["opt_state"], baseline, images, labels
-    )
-    assert_step_equals((loss, kernel_and_bias(after)), expected)
+    rows = NamedSharding(Mesh(jax.devices(), ("data",)), PartitionSpec("data"))
+    for batch in ((images, labels), jax.device_put((images, labels), rows)):
+        after, _, loss = names["train_step"](
+            clone, names["opt_state"], baseline, *batch
+        )
+        assert_step_equals((loss, kernel_and_bias(after)), expected)
     predictions = names["network"](clone, names["images"]).argmax(axis=-1)
     assert (predictions == names["labels"]).mean() > 0.9
 
@@ -159,8 +161,9 @@ def test_split_classes_take_the_step_of_whole_ones():
     zero = jnp.zeros(())
     expected = reference_step([clone, zero], [baseline, zero], features, labels)
     compiled = names["train_step"].lower(*arguments).compile()
-    # The features' gradient does not exist, the head's stays where its classes are.
-    assert largest_exchange(compiled) == 64 * 250
+    # Logits stay where they are; the batch's devices add up the gradient of their
+    # columns of the last layer.
+    assert largest_exchange(compiled) == 64 * 250 < 128 * 250
     after, loss = names["train_step"](*arguments)
     assert_step_equals((loss, [after]), (expected[0], expected[1][:1]))
     np.testing.assert_allclose(
@@ -212,6 +215,8 @@ def test_the_loss_costs_what_the_page_says(rng, dtype):
     assert [x.dtype for x in kept if x.size == z.size] == [dtype] * 2
     few = sum(x.size for x in kept if x.size != z.size)
     assert few < 20 * labels.size
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda z: focusing_picking_loss(z, b, labels), (z,), (z,))
 
 
 def test_whole_classes_under_jit_are_split_by_xla():
