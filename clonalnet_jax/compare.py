@@ -101,6 +101,9 @@ def _config_of(config: ConfigDict, seed: int) -> ConfigDict:
     other = copy.deepcopy(config)
     other.seed = seed
     other.methods = tuple(config.compare.methods)
+    if config.baseline.cache_dir is not None:
+        # Every seed has a baseline and views of its own.
+        other.baseline.cache_dir = str(Path(config.baseline.cache_dir) / f"seed{seed}")
     return other
 
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import chex
 import flax.linen as nn
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -14,7 +16,7 @@ from clonalnet_jax import data, partition, steps
 from clonalnet_jax.checkpoints import Meta
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.evaluation import collect_logits, evaluate
-from clonalnet_jax.feed import Feed
+from clonalnet_jax.feed import Beside, Feed
 from clonalnet_jax.methods import make_method
 from clonalnet_jax.models import create_model
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
@@ -23,6 +25,9 @@ from clonalnet_jax.state import TrainState
 from clonalnet_jax.weights import head_path
 
 _DTYPES = ("float32", "bfloat16")
+
+# What a run draws its order, augmentation and initialisation from.
+BASELINE, OTHERS = 0, 1
 
 
 class Experiment(NamedTuple):
@@ -79,13 +84,22 @@ class Experiment(NamedTuple):
             num_classes=self.dataset.num_classes,
         )
 
-    def train_batches(self, *, seed: int, start_step: int) -> Iterator[Any]:
+    def keys(self, stream: int) -> tuple[chex.PRNGKey, chex.PRNGKey]:
+        """Of initialisation and augmentation, on every device; see `BASELINE`."""
+        key = jax.random.fold_in(jax.random.key(self.config.seed), stream)
+        keys = jax.random.split(key)
+        return cast(Any, partition.replicate(self.mesh, (keys[0], keys[1])))
+
+    def train_batches(
+        self, *, stream: int, start_step: int, beside: Beside | None = None
+    ) -> Iterator[Any]:
         """Sharded training batches from a step to the end of the run."""
         return self.feed(self.dataset.train).train(
             batch_size=self.config.batch_size,
-            seed=seed,
+            seed=2 * self.config.seed + stream,
             start_step=start_step,
             num_steps=self.num_steps,
+            beside=beside,
         )
 
     def feed(self, source: data.Source) -> Feed:
@@ -204,12 +218,24 @@ def _check_values(config: ConfigDict, mesh: Mesh) -> None:
         config.optimizer,
         make_schedule(config.optimizer, num_steps=2, steps_per_epoch=1.0),
     )
+    if baseline.cache not in ("none", "views", "images"):
+        raise unknown_name(
+            "config.baseline.cache", baseline.cache, ("none", "views", "images")
+        )
+    if baseline.cache == "images" and config.data.on_error == "skip":
+        raise UserError(
+            "config.baseline.cache",
+            got="'images' with config.data.on_error = 'skip'",
+            expected="an answer for every image",
+            remedy="set --config.baseline.cache=views or --config.data.on_error=raise",
+        )
     positive = {
         "steps": config.steps if config.steps is not None else 1,
         "epochs": config.epochs,
         "log_every_steps": config.log_every_steps,
         "checkpoint_every_epochs": config.checkpoint_every_epochs,
         "accumulate_steps": config.accumulate_steps,
+        "baseline.cache_top_k": baseline.cache_top_k,
         "steps_per_call": config.steps_per_call,
         "optimizer.clip_norm": 1
         if config.optimizer.clip_norm is None

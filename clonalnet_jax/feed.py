@@ -13,6 +13,8 @@ from clonalnet_jax.data import loader
 from clonalnet_jax.data.sources import Arrays, Source, check_skipped
 
 DeviceBatch = dict[str, jax.Array]
+Beside = Callable[[int, loader.Batch], loader.Batch]
+"""`(step, batch)` to more of a batch: this process's rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +34,18 @@ class Feed:
     warn: Callable[[str], None]
 
     def train(
-        self, *, batch_size: int, seed: int, start_step: int, num_steps: int
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+        num_steps: int,
+        beside: Beside | None = None,
     ) -> Iterator[DeviceBatch]:
-        """Batches of steps `start_step` to `num_steps`; see `loader.train_batches`."""
+        """Batches of steps `start_step` to `num_steps`; see `loader.train_batches`.
+
+        `beside` adds entries to a batch; see `Beside`.
+        """
         where = {
             "batch_size": batch_size,
             "seed": seed,
@@ -42,16 +53,25 @@ class Feed:
             "num_steps": num_steps,
         }
         if isinstance(self.source, Arrays):
-            return self._gathered(loader.train_indices(len(self.source), **where))
-        batches = loader.train_batches(self.source, self.loading, **where)
+            batches = loader.train_indices(len(self.source), **where)
+        else:
+            batches = loader.train_batches(self.source, self.loading, **where)
+        if beside is not None:
+            numbered = enumerate(batches, start_step)
+            batches = ({**batch, **beside(step, batch)} for step, batch in numbered)
+        if isinstance(self.source, Arrays):
+            return self._gathered(batches)
         return self._streamed(batches)
 
-    def evaluate(self, *, batch_size: int) -> Iterator[DeviceBatch]:
+    def evaluate(
+        self, *, batch_size: int, start_step: int = 0
+    ) -> Iterator[DeviceBatch]:
         """Padded batches with a `mask`, in order; see `loader.eval_batches`."""
+        which = {"batch_size": batch_size, "start_step": start_step}
         if isinstance(self.source, Arrays):
             size = len(self.source)
-            return self._gathered(loader.eval_indices(size, batch_size=batch_size))
-        batches = loader.eval_batches(self.source, self.loading, batch_size=batch_size)
+            return self._gathered(loader.eval_indices(size, **which))
+        batches = loader.eval_batches(self.source, self.loading, **which)
         return self._streamed(batches)
 
     def _gathered(self, indices: Iterable[loader.Batch]) -> Iterator[DeviceBatch]:

@@ -39,6 +39,7 @@ def focusing_picking_loss(
     label_smoothing: float = 0.1,
     attention_weight: float = 1.0,
     negentropy_weight: float = 1.0,
+    confusing: Bool[Array, "... classes"] | None = None,
     class_axis: str | None = None,
 ) -> Float[Array, "..."]:
     """Focusing-picking loss: `classification + alpha attention + beta negentropy`.
@@ -58,6 +59,8 @@ def focusing_picking_loss(
       label_smoothing: `eps` of the classification term's target.
       attention_weight: `alpha`.
       negentropy_weight: `beta`.
+      confusing: the confusing categories `[..., C]` where they are known already, in
+        place of `confusing_categories`; the label is one of them in any case.
       class_axis: the mesh axis that the classes are split over, for use under
         `jax.shard_map` (with its `check_vma`): the logits, and labels that are
         distributions, are one device's `[..., C / n]`; integer labels count over all
@@ -76,6 +79,7 @@ def focusing_picking_loss(
         labels,
         temperature=temperature,
         label_smoothing=label_smoothing,
+        confusing=confusing,
         class_axis=class_axis,
     )
     return (
@@ -92,6 +96,7 @@ def focusing_picking_terms(
     *,
     temperature: float = 2.0,
     label_smoothing: float = 0.1,
+    confusing: Bool[Array, "... classes"] | None = None,
     class_axis: str | None = None,
 ) -> FocusingPickingTerms:
     """The three terms of `focusing_picking_loss`, unweighted; same arguments.
@@ -102,6 +107,7 @@ def focusing_picking_terms(
       labels: integers `[...]` or floating distributions `[..., C]`.
       temperature: softens the baseline before confusing categories are picked.
       label_smoothing: `eps` of the classification term's target.
+      confusing: the confusing categories `[..., C]`, if they are known already.
       class_axis: the mesh axis that the classes are split over, if any.
 
     Returns:
@@ -112,6 +118,14 @@ def focusing_picking_terms(
       ValueError: shapes do not match, or a hyper-parameter is out of range.
     """
     _check_same_shape("clone_logits", clone_logits, "baseline_logits", baseline_logits)
+    if class_axis and class_axis not in jax.typeof(clone_logits).vma:
+        raise ValueError(
+            f"clone_logits are not known to vary over class_axis {class_axis!r}; "
+            "expected the classes to be split over it under jax.shard_map, with "
+            "check_vma=True, its default: the gradient would be wrong without."
+        )
+    if confusing is not None:
+        _check_same_shape("confusing", confusing, "baseline_logits", baseline_logits)
     _check_temperature(temperature)
     if isinstance(label_smoothing, float | int) and not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 to 1.")
@@ -119,6 +133,7 @@ def focusing_picking_terms(
         jnp.asarray(clone_logits),
         jnp.asarray(baseline_logits),
         jnp.asarray(labels),
+        None if confusing is None else jnp.asarray(confusing, bool),
         temperature,
         class_axis,
     )
@@ -152,11 +167,12 @@ class _Rows(NamedTuple):
 
 # The clone's probabilities p, those of its shifted logits v, targets t and the set are
 # cheaper to compute twice than to keep: they are as large as the logits.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _row_sums(
     clone_logits: Array,
     baseline_logits: Array,
     labels: Array,
+    confusing: Array | None,
     temperature: Any,
     class_axis: str | None,
 ) -> tuple[Array, Array, Array, Array]:
@@ -165,7 +181,7 @@ def _row_sums(
     The smoothing is left to the caller, so that it can be differentiated, too.
     """
     sums, _ = _row_sums_forward(
-        clone_logits, baseline_logits, labels, temperature, class_axis
+        clone_logits, baseline_logits, labels, confusing, temperature, class_axis
     )
     return sums
 
@@ -174,11 +190,12 @@ def _row_sums_forward(
     clone_logits: Array,
     baseline_logits: Array,
     labels: Array,
+    confusing: Array | None,
     temperature: Any,
     class_axis: str | None,
 ) -> tuple[tuple[Array, Array, Array, Array], Any]:
     def forward(
-        clone: Array, baseline: Array, labels: Array
+        clone: Array, baseline: Array, labels: Array, confusing: Array | None
     ) -> tuple[tuple[Array, Array, Array, Array], _Rows]:
         total = functools.partial(_total, class_axis=class_axis)
         clone, baseline = _promote(clone, baseline)
@@ -193,7 +210,7 @@ def _row_sums_forward(
             softened_total=total(jnp.exp(above / temperature)),
         )
         probs, log_probs, shifted, in_set = _elements(
-            clone, baseline, targets, temperature, rows, class_axis
+            clone, baseline, targets, confusing, temperature, rows, class_axis
         )
         odds = jnp.exp(shifted)
         shifted_total = total(odds)
@@ -215,24 +232,26 @@ def _row_sums_forward(
         sums = (hard[..., 0], uniform[..., 0], attention[..., 0], negentropy[..., 0])
         return sums, rows
 
-    logits = (clone_logits, baseline_logits, labels)
-    sums, rows = _in_blocks(forward, class_axis, *logits)
-    return sums, (*logits, temperature, rows)
+    inputs = (clone_logits, baseline_logits, labels, confusing)
+    sums, rows = _in_blocks(forward, class_axis, *inputs)
+    return sums, (*inputs, temperature, rows)
 
 
 def _row_sums_backward(
     class_axis: str | None, kept: Any, cotangents: tuple[Array, Array, Array, Array]
-) -> tuple[Array, None, Array | None, None]:
+) -> tuple[Array, None, Array | None, None, None]:
     """With `d` the gradient of the shifted logits, theirs is `d + p (d - <p, d>)`.
 
     That is what the shift by p adds; the baseline's part of it is a constant.
     """
-    clone_logits, baseline_logits, labels, temperature, rows = kept
+    *inputs, temperature, rows = kept
+    clone_dtype = inputs[0].dtype
 
     def backward(
         clone: Array,
         baseline: Array,
         labels: Array,
+        confusing: Array | None,
         rows: _Rows,
         cotangents: tuple[Array, Array, Array, Array],
     ) -> tuple[Array, Array | None]:
@@ -240,7 +259,7 @@ def _row_sums_backward(
         targets = _as_distribution(labels, clone, class_axis)
         hard, uniform, attention, negentropy = (x[..., None] for x in cotangents)
         probs, log_probs, shifted, in_set = _elements(
-            clone, baseline, targets, temperature, rows, class_axis
+            clone, baseline, targets, confusing, temperature, rows, class_axis
         )
         shifted_probs = jnp.exp(shifted) / rows.shifted_total
         scale = hard * rows.target_sum + uniform
@@ -257,11 +276,10 @@ def _row_sums_backward(
         if jnp.issubdtype(labels.dtype, jnp.floating):
             of_labels = hard * (jnp.log(rows.shifted_total) - shifted)
             of_labels = of_labels.astype(labels.dtype)
-        return gradient.astype(clone_logits.dtype), of_labels
+        return gradient.astype(clone_dtype), of_labels
 
-    logits = (clone_logits, baseline_logits, labels)
-    gradient, of_labels = _in_blocks(backward, class_axis, *logits, rows, cotangents)
-    return gradient, None, of_labels, None
+    gradient, of_labels = _in_blocks(backward, class_axis, *inputs, rows, cotangents)
+    return gradient, None, of_labels, None, None
 
 
 _row_sums.defvjp(_row_sums_forward, _row_sums_backward)
@@ -331,6 +349,7 @@ def _elements(
     clone: Array,
     baseline: Array,
     targets: Array,
+    confusing: Array | None,
     temperature: Any,
     rows: _Rows,
     class_axis: str | None,
@@ -342,9 +361,10 @@ def _elements(
     centred, above = clone - rows.peak, baseline - rows.baseline_peak
     probs = jnp.exp(centred) / rows.total
     lead = probs - jnp.exp(above) / rows.baseline_total
-    odds = jnp.exp(above / temperature)
-    # softmax > 1/C without the division, so that equal logits are never "above".
-    confusing = odds * _num_classes(clone, class_axis) > rows.softened_total
+    if confusing is None:
+        odds = jnp.exp(above / temperature)
+        # softmax > 1/C without the division, so that equal logits are never "above".
+        confusing = odds * _num_classes(clone, class_axis) > rows.softened_total
     in_set = confusing | (targets > 0)
     return probs, centred - jnp.log(rows.total), centred + lead, in_set
 

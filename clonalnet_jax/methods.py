@@ -10,11 +10,15 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from clonalnet_jax import losses
+from clonalnet_jax.answers import Answers
 from clonalnet_jax.errors import unknown_name
 
 Terms = dict[str, Array]
 LossFn = Callable[[Array, Any, Array], Terms]
-"""`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them."""
+"""`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them.
+
+Where the method can, `baseline_logits` may be the baseline's cached `answers.Answers`.
+"""
 
 
 class Method(NamedTuple):
@@ -23,10 +27,12 @@ class Method(NamedTuple):
     Attributes:
       loss_fn: its `loss` is what is minimised; the other terms are logged.
       needs_baseline: whether `baseline_logits` are given; they are None otherwise.
+      takes_answers: whether what `answers` keeps of them is enough.
     """
 
     loss_fn: LossFn
     needs_baseline: bool
+    takes_answers: bool = False
 
 
 def make_method(name: str, config: ConfigDict) -> Method:
@@ -143,11 +149,13 @@ def _clone(
     beta = config.loss.negentropy_weight if negentropy else 0.0
     smoothed = _label_smoothing(config).loss_fn
 
-    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+    def loss_fn(logits: Array, baseline: Array | Answers, labels: Array) -> Terms:
+        given = baseline if isinstance(baseline, Answers) else Answers(baseline)
         terms = losses.focusing_picking_terms(
             logits,
-            baseline_logits,
+            given.logits,
             labels,
+            confusing=given.confusing,
             temperature=config.loss.temperature,
             label_smoothing=config.loss.label_smoothing,
         )
@@ -157,7 +165,7 @@ def _clone(
         loss = terms.classification + alpha * terms.attention + beta * terms.negentropy
         return {"loss": loss, **terms._asdict()}
 
-    return Method(loss_fn, needs_baseline=True)
+    return Method(loss_fn, needs_baseline=True, takes_answers=True)
 
 
 def _cross_entropy_of(logits: Array, labels: Array) -> Array:

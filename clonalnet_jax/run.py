@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax import interruption, partition, steps
 from clonalnet_jax.baseline import Teacher
+from clonalnet_jax.cache import Cache
 from clonalnet_jax.checkpoints import Checkpoints
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.experiment import Experiment
+from clonalnet_jax.experiment import BASELINE, OTHERS, Experiment
 from clonalnet_jax.feed import DeviceBatch
 from clonalnet_jax.methods import LossFn
 from clonalnet_jax.models import count_parameters
@@ -34,6 +35,7 @@ def train_run(
     network: ConfigDict,
     loss_fn: LossFn,
     baseline: Teacher | None,
+    cache: Cache | None = None,
     start: Callable[[], Variables | None] = lambda: None,
 ) -> bool:
     """Trains one network to its last step, from its last checkpoint if it has one.
@@ -47,6 +49,7 @@ def train_run(
       network: `config.baseline` or `config.clone`.
       loss_fn: see `methods.LossFn`.
       baseline: whose logits the loss is given; None where it needs none.
+      cache: of its answers, which are read instead of running it.
       start: gives variables to begin with instead of random ones, or None; what they
         lack is random. Not called where a checkpoint is resumed.
 
@@ -66,9 +69,10 @@ def train_run(
         steps_per_epoch=experiment.steps_per_epoch,
     )
     optimizer = make_optimizer(config.optimizer, schedule)
-    stream = 0 if name == "baseline" else 1
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), stream))
-    init_key, augment_key = partition.replicate(mesh, (keys[0], keys[1]))
+    stream = BASELINE if name == "baseline" else OTHERS
+    init_key, augment_key = experiment.keys(stream)
+    if cache is not None:
+        baseline = None
     variables = baseline.variables if baseline else {}
 
     def init(key: jax.Array) -> TrainState:
@@ -90,6 +94,7 @@ def train_run(
             loss_fn,
             experiment.make_prepare(),
             baseline=baseline.forward if baseline else None,
+            unpack=cache.unpack if cache else None,
             accumulate_steps=config.accumulate_steps,
             ema_decay=config.ema_decay,
             shard_logits=partial(
@@ -108,6 +113,8 @@ def train_run(
         if meta.step >= experiment.num_steps and meta.evaluated:
             experiment.reporter.say(f"{name}: trained already, {meta.step} steps")
             return False
+        if cache is not None:
+            cache.fill()
         _loop(
             experiment,
             saved[0]
@@ -116,7 +123,11 @@ def train_run(
                 partition.jit_init(mesh, init, shardings=shardings)(init_key), start()
             ),
             lambda state, batches: take_steps(state, variables, batches, augment_key),
-            seed=2 * config.seed + stream,
+            batches=partial(
+                experiment.train_batches,
+                stream=stream,
+                beside=cache.rows if cache else None,
+            ),
             recorder=Recorder(experiment, meta, schedule),
             evaluator=experiment.make_evaluator(model),
             checkpoints=checkpoints,
@@ -129,7 +140,7 @@ def _loop(
     state: TrainState,
     take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.Metrics]],
     *,
-    seed: int,
+    batches: Callable[..., Iterator[Any]],
     recorder: Recorder,
     evaluator: Callable[..., dict[str, float]],
     checkpoints: Checkpoints,
@@ -164,8 +175,8 @@ def _loop(
     try:
         if not recorder.meta.evaluated and (start % interval == 0 or start == last):
             keep(start)
-        batches = experiment.train_batches(seed=seed, start_step=start)
-        for group in _groups(experiment, batches, interval, step=start):
+        upcoming = batches(start_step=start)
+        for group in _groups(experiment, upcoming, interval, step=start):
             state, metrics = take_steps(state, group)
             recorder.add(metrics, len(group))
             step = recorder.meta.step

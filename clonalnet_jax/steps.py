@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from clonalnet_jax.answers import Answers
 from clonalnet_jax.data.augment import PrepareFn
 from clonalnet_jax.evaluation import MetricSums, metric_sums
 from clonalnet_jax.methods import LossFn
@@ -65,6 +66,7 @@ def make_train_step(
     prepare: PrepareFn,
     baseline: ForwardFn | None = None,
     *,
+    unpack: Callable[[Array], Answers] | None = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
     shard_logits: Callable[[Array], Array] = lambda logits: logits,
@@ -80,6 +82,8 @@ def make_train_step(
       baseline: `(baseline_variables, images) -> logits` of the frozen network, in eval
         mode; it sees the very images that the clone sees. None where the loss needs
         none.
+      unpack: makes what the loss is given of the batch's `answers` `[b, size]`, in
+        place of a baseline's forward pass; see `answers.decode`.
       accumulate_steps: parts that the batch is computed in, one after the other: the
         same gradient with less memory, but batch norm sees the parts alone.
       ema_decay: of the moving average of the variables, reached after a warm-up of
@@ -96,13 +100,15 @@ def make_train_step(
         params: chex.ArrayTree,
         baseline_variables: Any,
         batch_stats: chex.ArrayTree,
-        part: tuple[Array, Array],
+        part: tuple[Array, Array, Any],
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
         """Updated statistics; gradient and metrics, both means over the part."""
-        images, labels = part
-        baseline_logits = None
-        if baseline is not None:
-            baseline_logits = shard_logits(
+        images, labels, packed = part
+        of_baseline: Any = None
+        if unpack is not None:
+            of_baseline = jax.tree.map(shard_logits, unpack(packed))
+        elif baseline is not None:
+            of_baseline = shard_logits(
                 jax.lax.stop_gradient(baseline(baseline_variables, images))
             )
 
@@ -114,7 +120,7 @@ def make_train_step(
                 mutable=["batch_stats"],
             )
             logits = shard_logits(logits)
-            terms = loss_fn(logits, baseline_logits, labels)
+            terms = loss_fn(logits, of_baseline, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
 
         gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(params)
@@ -126,7 +132,7 @@ def make_train_step(
     def train_step(
         state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
     ) -> tuple[TrainState, Metrics]:
-        examples = prepare(batch, key)
+        examples = (*prepare(batch, key), batch["answers"] if unpack else None)
         of_part = partial(gradient_of, state.params, baseline_variables)
         if accumulate_steps == 1:
             batch_stats, (gradient, metrics) = of_part(state.batch_stats, examples)
@@ -187,13 +193,13 @@ def make_many_steps(
     return many_steps
 
 
-def _split(examples: tuple[Array, Array], parts: int) -> tuple[Array, Array]:
+def _split(examples: chex.ArrayTree, parts: int) -> chex.ArrayTree:
     """`[b, ...]` to `[parts, b / parts, ...]`; every device keeps its own examples."""
 
     def split(x: Array) -> Array:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
-    return split(examples[0]), split(examples[1])
+    return jax.tree.map(split, examples)
 
 
 def predict(

@@ -14,6 +14,7 @@ from clonalnet_jax.baseline import (
     given_baseline,
     starting_weights,
 )
+from clonalnet_jax.cache import Cache
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.evaluation import measure_logits
 from clonalnet_jax.experiment import Experiment, open_experiment
@@ -74,6 +75,8 @@ def _train(
     announce("baseline")
     baseline = _obtain_baseline(experiment, anew=force_config)
     teacher = freeze(experiment, baseline)
+    cached = config.baseline.cache != "none"
+    cache = Cache(experiment, teacher) if cached else None
     for name in config.methods:
         announce(name)
         method = make_method(name, config)
@@ -83,6 +86,7 @@ def _train(
             network=config.clone,
             loss_fn=method.loss_fn,
             baseline=teacher if method.needs_baseline else None,
+            cache=cache if method.takes_answers else None,
         )
         _report(experiment, name, anew=trained or force_config)
     return _show(experiment)

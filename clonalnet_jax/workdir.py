@@ -18,6 +18,7 @@ from clonalnet_jax.errors import UserError
 
 # What a user may change between two starts without changing what a run means.
 _FREE_KEYS = (
+    "baseline.cache_dir",
     "baseline.min_top1",
     "checkpoint_every_epochs",
     "compare.methods",

@@ -58,6 +58,14 @@ def get_config() -> ConfigDict:
     # convolutions, and the dtype of its computation (None: config.compute_dtype).
     config.baseline.fold_batch_norm = True
     config.baseline.compute_dtype = config_dict.placeholder(str)
+    # Whether its answers are computed once and read from files from then on, by the
+    # methods that focus on confusing categories: "none"; "views", of every augmented
+    # image of the run, which pays off from the second method on; "images", of the
+    # images as they are, which pays off within a run but is not the authors' method.
+    config.baseline.cache = "none"
+    # Where; None: baseline_cache in the workdir. Several workdirs may share one.
+    config.baseline.cache_dir = config_dict.placeholder(str)
+    config.baseline.cache_top_k = 16  # probabilities kept of each answer
     # Top-1 in percent on the test split below which no clone is trained;
     # None: what always naming the commonest class would reach by luck.
     config.baseline.min_top1 = config_dict.placeholder(float)

@@ -99,23 +99,24 @@ def train_batches(
     yield from _read(make, range(start_step, num_steps), loading)
 
 
-def eval_indices(size: int, *, batch_size: int) -> Iterator[Batch]:
+def eval_indices(size: int, *, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
     """Which examples this process's share of padded batches holds: each exactly once.
 
     Args:
       size: number of examples.
       batch_size: global, over all processes.
+      start_step: batches to leave out.
 
     Yields:
       `index` int32 `[b]` and `mask` float32 `[b]`: 0 marks the padding of the end.
     """
     share = _share(batch_size)
-    for step in range(-(-size // batch_size)):
+    for step in range(start_step, -(-size // batch_size)):
         yield _eval_indices(size, share, step)
 
 
 def eval_batches(
-    source: Source, loading: Loading, *, batch_size: int
+    source: Source, loading: Loading, *, batch_size: int, start_step: int = 0
 ) -> Iterator[Batch]:
     """The examples of `eval_indices`.
 
@@ -123,6 +124,7 @@ def eval_batches(
       source: examples.
       loading: how to read them.
       batch_size: global, over all processes.
+      start_step: batches to leave out.
 
     Yields:
       `image`, `label`, `mask`, and `skipped`, bool `[b]`: an image that could not be
@@ -132,7 +134,8 @@ def eval_batches(
       UnreadableImageError: an image cannot be read, unless `on_error` is `skip`.
     """
     make = functools.partial(_eval_batch, source, loading, _share(batch_size))
-    yield from _read(make, range(-(-len(source) // batch_size)), loading)
+    steps = range(start_step, -(-len(source) // batch_size))
+    yield from _read(make, steps, loading)
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
