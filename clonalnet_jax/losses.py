@@ -118,12 +118,7 @@ def focusing_picking_terms(
       ValueError: shapes do not match, or a hyper-parameter is out of range.
     """
     _check_same_shape("clone_logits", clone_logits, "baseline_logits", baseline_logits)
-    if class_axis and class_axis not in jax.typeof(clone_logits).vma:
-        raise ValueError(
-            f"clone_logits are not known to vary over class_axis {class_axis!r}; "
-            "expected the classes to be split over it under jax.shard_map, with "
-            "check_vma=True, its default: the gradient would be wrong without."
-        )
+    _check_class_axis(class_axis, clone_logits)
     if confusing is not None:
         _check_same_shape("confusing", confusing, "baseline_logits", baseline_logits)
     _check_temperature(temperature)
@@ -639,6 +634,18 @@ def _check_same_shape(
         f"{name} have shape {shape}, {other_name} {other}; expected both "
         f"[..., classes]{hint}."
     )
+
+
+def _check_class_axis(class_axis: str | None, logits: Array) -> None:
+    aval = jax.typeof(logits)
+    # JAX 0.10.2 has renamed it.
+    varying = aval.vma if hasattr(aval, "vma") else aval.manual_axis_type.varying
+    if class_axis is not None and class_axis not in varying:
+        raise ValueError(
+            f"clone_logits are not known to differ along class_axis {class_axis!r}; "
+            "expected classes that are split over it under jax.shard_map with "
+            "check_vma=True, its default: without, the gradient would be wrong."
+        )
 
 
 def _check_temperature(temperature: float) -> None:

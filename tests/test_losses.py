@@ -206,6 +206,19 @@ def test_classes_may_be_split_over_devices(rng, soft):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_split_classes_that_jax_does_not_know_of_are_refused(rng):
+    z, b, labels, _ = make_example(rng, (2, 8))
+    loss = jax.shard_map(
+        functools.partial(focusing_picking_loss, class_axis="model"),
+        mesh=Mesh(jax.devices()[:4], ("model",)),
+        in_specs=(PartitionSpec(None, "model"),) * 2 + (PartitionSpec(),),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    with pytest.raises(ValueError, match="check_vma"):
+        loss(jnp.asarray(z), jnp.asarray(b), jnp.asarray(labels))
+
+
 def test_a_label_out_of_range_is_seen_on_every_device(rng):
     z, b, _, _ = make_example(rng, (2, 8))
     mesh = Mesh(jax.devices()[:4], ("model",))

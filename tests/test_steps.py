@@ -11,7 +11,7 @@ import pytest
 from small_run import Small
 
 from benchmarks.measuring import communication
-from clonalnet_jax import partition, steps
+from clonalnet_jax import answers, partition, steps
 from clonalnet_jax.data import make_prepare
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.losses import focusing_picking_loss
@@ -245,9 +245,9 @@ class Linear(nn.Module):
         return nn.Dense(CLASSES)(images.reshape(len(images), -1))
 
 
-def step_of(model, **options):
+def step_of(model, method="cross_entropy", **options):
     optimizer = optax.sgd(0.1)
-    loss_fn = make_method("cross_entropy", default.get_config()).loss_fn
+    loss_fn = make_method(method, default.get_config()).loss_fn
     state = steps.init_state(
         model, optimizer, jax.random.key(0), SHAPE, average="ema_decay" in options
     )
@@ -305,10 +305,18 @@ def test_many_steps_in_one_program_are_those_steps(rng):
     )
 
 
-def test_only_gradients_and_statistics_travel_between_devices():
-    mesh = partition.make_mesh()
-    train_step, state = step_of(Small())
-    batch = partition.shard_batch(mesh, make_batch(np.random.default_rng(0)))
+@pytest.mark.parametrize("cached", [False, True])
+def test_only_gradients_and_statistics_travel_between_devices(rng, cached):
+    mesh, local, options = partition.make_mesh(), make_batch(rng), {}
+    if cached:
+        logits = jnp.asarray(rng.normal(size=(BATCH, CLASSES)))
+        label = jnp.asarray(local["label"])
+        packed = answers.encode(logits, label, temperature=2.0, top_k=4)
+        local["answers"] = np.asarray(packed)
+        unpack = partial(answers.decode, num_classes=CLASSES, top_k=4)
+        options = {"unpack": unpack, "method": "clone"}
+    train_step, state = step_of(Small(), **options)
+    batch = partition.shard_batch(mesh, local)
     key = partition.replicate(mesh, jax.random.key(0))
     state = partition.replicate(mesh, state)
     step = partition.jit_train_step(mesh, train_step)
