@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from clonalnet_jax import compare, export, interruption, predict, training
@@ -47,7 +48,7 @@ def run_mode(
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
     assert config is not None, "every other mode has one"
-    configure_jax(config)
+    configure_jax(config, workdir)
     if mode == "predict":
         return predict.run_predict(config, workdir, images, run=run)
     if mode == "export":
@@ -70,8 +71,19 @@ def run_mode(
     return 0
 
 
-def configure_jax(config: ConfigDict) -> None:
-    """Says what has to be said before the devices are first used."""
+def configure_jax(config: ConfigDict, workdir: Path) -> None:
+    """Says what has to be said before the devices are first used.
+
+    Compiled programs are kept in the workdir, unless JAX has been told where already,
+    so that a second start begins at once.
+
+    Args:
+      config: the whole config.
+      workdir: of the run.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()

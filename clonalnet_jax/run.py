@@ -22,6 +22,7 @@ from clonalnet_jax.feed import DeviceBatch
 from clonalnet_jax.methods import LossFn
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.optimizers import make_optimizer, make_schedule
+from clonalnet_jax.profile import Profile
 from clonalnet_jax.recorder import Recorder, all_finite
 from clonalnet_jax.state import TrainState, Variables
 
@@ -172,6 +173,11 @@ def _loop(
         recorder.restart_clock()
 
     reporter.start_run(recorder.meta.method, num_steps=last, step=start)
+    profile = Profile(
+        experiment.workdir / recorder.meta.method / "profile",
+        steps=experiment.config.profile_steps,
+        start=start,
+    )
     try:
         if not recorder.meta.evaluated and (start % interval == 0 or start == last):
             keep(start)
@@ -180,6 +186,7 @@ def _loop(
             state, metrics = take_steps(state, group)
             recorder.add(metrics, len(group))
             step = recorder.meta.step
+            profile.after(step, metrics)
             if (stop := interruption.poll()) or step % interval == 0 or step == last:
                 keep(step, stop=stop)
     except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
@@ -187,6 +194,7 @@ def _loop(
         raise explain_step_error(error, experiment.config, state) from error
     finally:
         interruption.rest()
+        profile.stop()
         reporter.end_run()
 
 

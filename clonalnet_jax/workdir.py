@@ -33,6 +33,7 @@ _FREE_KEYS = (
     "methods",
     "partition.fsdp",
     "partition.model",
+    "profile_steps",
     "steps_per_call",
     "watchdog_minutes",
 )

@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
     # Without a finished step for so long, the stacks of all threads are printed and the
     # program exits for its scheduler to start it again; 0: never.
     config.watchdog_minutes = 30.0
+    # Steps of every run, after its first ten, that jax.profiler traces into
+    # <workdir>/<run>/profile; 0: none.
+    config.profile_steps = 0
     config.debug_nans = False  # name the operation that makes one; slow
     config.deterministic = False  # bit-identical on GPU too, slower; a CPU always is
     config.log_every_steps = 50

@@ -55,13 +55,26 @@ def test_a_stop_during_evaluation_is_made_up_for(digits_config, tmp_path, monkey
     assert read_meta(tmp_path / "baseline").evaluated
 
 
-def test_determinism_is_asked_of_xla(monkeypatch):
+def test_compiled_programs_are_kept_in_the_workdir(tmp_path):
+    name = "jax_compilation_cache_dir"
+    given = jax.config.values[name]
+    modes.configure_jax(default.get_config(), tmp_path)
+    assert jax.config.values[name] == given
+    jax.config.update(name, None)
+    try:
+        modes.configure_jax(default.get_config(), tmp_path)
+        assert jax.config.values[name] == str(tmp_path / "compiled")
+    finally:
+        jax.config.update(name, given)
+
+
+def test_determinism_is_asked_of_xla(monkeypatch, tmp_path):
     config = default.get_config()
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    modes.configure_jax(config)
+    modes.configure_jax(config, tmp_path)
     assert os.environ["XLA_FLAGS"] == "--xla_dump_to=x"
     config.deterministic = True
-    modes.configure_jax(config)
+    modes.configure_jax(config, tmp_path)
     assert os.environ["XLA_FLAGS"].split() == [
         "--xla_dump_to=x",
         "--xla_gpu_deterministic_ops=true",

@@ -1,6 +1,7 @@
 """The real program on the real digits, a few steps at a time."""
 
 import copy
+import gzip
 import json
 import shutil
 
@@ -40,6 +41,7 @@ def trained(tmp_path_factory, tfds_dir):
     config.steps = 40
     config.log_every_steps = 10
     config.checkpoint_every_epochs = 4.0
+    config.profile_steps = 2
     workdir = tmp_path_factory.mktemp("trained")
     training.train(config, workdir)
     return config, workdir
@@ -68,6 +70,14 @@ def test_the_curve_names_every_term_of_the_loss(trained):
         assert row["loss"] == pytest.approx(terms, rel=1e-4, abs=1e-4)
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert [r["step"] for r in found if r["split"] == "test"] == [25, 40]
+
+
+def test_every_run_has_a_trace_of_its_steps(trained):
+    config, workdir = trained
+    for run in ("baseline", *config.methods):
+        (trace,) = (workdir / run / "profile").rglob("*.trace.json.gz")
+        events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+        assert sum("train_step" in event.get("name", "") for event in events) >= 2
 
 
 def test_tensorboard_shows_the_same_curve(trained):
