@@ -4,14 +4,13 @@
 
 For each size and dtype of the logits: the mean loss and its gradient by our closed form
 (`clonalnet_jax.losses`), by JAX's differentiation of the plain formula, and by the
-plain formula in PyTorch, eager and compiled, where PyTorch is installed. The floor is
+plain formula in PyTorch, eager and compiled (not with --notorch). The floor is
 the time to read both logits and to write the gradient once, at the speed that a copy
 of an array of the gradient's size has here. The contenders take turns; times are
 medians. Sizes are written BATCHxCLASSES.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +45,11 @@ def main(argv: list[str]) -> None:
     """Measures and prints the table."""
     del argv
     device = jax.devices()[0].device_kind
-    torch = _import_torch() if _TORCH.value else None
     rows = [
         row
         for size in _SIZES.value
         for dtype in _DTYPES.value
-        for row in _measure(*map(int, size.split("x")), dtype, torch)
+        for row in _measure(*map(int, size.split("x")), dtype)
     ]
     table = Table(title=f"focusing-picking loss and gradient, {device}")
     for column in ("logits", "dtype", "by", "ms", "of the floor", "temporary, MiB"):
@@ -74,7 +72,7 @@ def main(argv: list[str]) -> None:
         Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
 
 
-def _measure(batch: int, classes: int, dtype: str, torch: Any) -> list[dict[str, Any]]:
+def _measure(batch: int, classes: int, dtype: str) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     logits = [
         3 * rng.standard_normal((batch, classes), dtype=np.float32) for _ in range(2)
@@ -95,8 +93,8 @@ def _measure(batch: int, classes: int, dtype: str, torch: Any) -> list[dict[str,
 
     calls = {name: run(program, *arguments) for name, program in compiled.items()}
     calls["copy"] = run(copy, clone)
-    if torch:
-        calls |= _torch_calls(torch, logits, labels, dtype)
+    if _TORCH.value:
+        calls |= _torch_calls(logits, labels, dtype)
     _check_alike(calls)
     seconds = take_turns(calls, seconds=_SECONDS.value)
     # A copy reads and writes once; the loss reads twice and writes once.
@@ -131,54 +129,33 @@ def _check_alike(calls: dict[str, Callable[[], Any]]) -> None:
         raise RuntimeError(f"the contenders do not compute the same loss: {losses}")
 
 
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return torch
-
-
 def _torch_calls(
-    torch: Any, logits: list[np.ndarray], labels: np.ndarray, dtype: str
+    logits: list[np.ndarray], labels: np.ndarray, dtype: str
 ) -> dict[str, Callable[[], Any]]:
     """The same on PyTorch's own device: an accelerator where it sees one."""
-    functional = torch.nn.functional
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    clone, baseline = (
-        torch.from_numpy(x).to(device, getattr(torch, dtype)) for x in logits
-    )
-    target = torch.from_numpy(labels).to(device)
-    clone.requires_grad_()
+    import torch
 
-    def loss(clone: Any, baseline: Any, target: Any) -> Any:
-        clone, baseline = clone.float(), baseline.float()
-        log_probs = functional.log_softmax(clone, dim=-1)
-        probs = log_probs.exp()
-        softened = functional.softmax(baseline / 2.0, dim=-1)
-        warm = softened > 1.0 / clone.shape[-1]
-        warm.scatter_(1, target[:, None], True)
-        warm = warm.float()
-        attention = -(warm * log_probs).sum(-1) / warm.sum(-1)
-        shifted = clone + probs - functional.softmax(baseline, dim=-1)
-        hard = functional.cross_entropy(
-            shifted, target, label_smoothing=0.1, reduction="none"
-        )
-        return (hard + attention + (probs * log_probs).sum(-1)).mean()
+    from benchmarks import torch_training
+
+    clone, baseline = (
+        torch.from_numpy(x).to(torch_training.DEVICE, getattr(torch, dtype))
+        for x in logits
+    )
+    target = torch.from_numpy(labels).to(torch_training.DEVICE)
+    clone.requires_grad_()
 
     def run(function: Callable[..., Any]) -> Callable[[], Any]:
         def call() -> Any:
             value = function(clone, baseline, target)
             (gradient,) = torch.autograd.grad(value, clone)
-            if device == "cuda":
-                torch.cuda.synchronize()
+            torch_training.wait()
             return value.detach().cpu(), gradient
 
         return call
 
     torch._dynamo.reset()
-    return {_EAGER: run(loss), _COMPILED: run(torch.compile(loss, dynamic=False))}
+    eager = torch_training.clone_loss
+    return {_EAGER: run(eager), _COMPILED: run(torch.compile(eager, dynamic=False))}
 
 
 if __name__ == "__main__":

@@ -52,6 +52,51 @@ def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
     return moved
 
 
+def footprint(program: jax.stages.Compiled) -> dict[str, float]:
+    """What a program costs by XLA's own count.
+
+    Args:
+      program: compiled.
+
+    Returns:
+      `flops`; `bytes` that its operations read and write; `peak_bytes`, of arguments,
+      results and temporaries together.
+    """
+    cost, memory = program.cost_analysis(), program.memory_analysis()
+    kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return {
+        "flops": cost["flops"],
+        "bytes": cost["bytes accessed"],
+        "peak_bytes": memory.argument_size_in_bytes + kept + memory.temp_size_in_bytes,
+    }
+
+
+def speeds(dtype: str) -> dict[str, float]:
+    """What the device reaches at best, measured.
+
+    Args:
+      dtype: of the matrix product.
+
+    Returns:
+      `flops_per_second` of a matrix product, `bytes_per_second` of a copy.
+    """
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((size, size), dtype)
+    vector = jnp.ones(2**26, jnp.float32)
+    product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1.0)
+    calls = {
+        "product": lambda: jax.block_until_ready(product(matrix, matrix)),
+        "copy": lambda: jax.block_until_ready(copy(vector)),
+    }
+    for call in calls.values():
+        call()
+    seconds = take_turns(calls, seconds=0.5)
+    return {
+        "flops_per_second": 2.0 * size**3 / seconds["product"],
+        "bytes_per_second": 2.0 * vector.nbytes / seconds["copy"],
+    }
+
+
 def plain_loss(
     clone_logits: jax.Array, baseline_logits: jax.Array, labels: jax.Array
 ) -> jax.Array:

@@ -209,6 +209,11 @@ def loops_are_fast() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def gradients_in_parts(mesh: Mesh) -> bool:
+    """Whether weight gradients are faster from parts; see `models.convolution`."""
+    return jax.default_backend() == "cpu" and mesh.size == 1
+
+
 @functools.cache
 def jit_gather(mesh: Mesh) -> Callable[..., Any]:
     """Jits `(arrays [n, ...], index [b]) -> arrays [b, ...]`, split over `data`."""

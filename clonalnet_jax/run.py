@@ -103,6 +103,7 @@ def train_run(
                 shardings=partition.logits_sharding(mesh),
             ),
             unroll=not partition.loops_are_fast(),
+            gradients_in_parts=partition.gradients_in_parts(mesh),
         ),
         shardings,
     )

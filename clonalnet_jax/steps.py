@@ -19,6 +19,7 @@ from clonalnet_jax.answers import Answers
 from clonalnet_jax.data.augment import PrepareFn
 from clonalnet_jax.evaluation import MetricSums, metric_sums
 from clonalnet_jax.methods import LossFn
+from clonalnet_jax.models import convolution
 from clonalnet_jax.state import TrainState
 
 Batch = Mapping[str, Array]
@@ -71,6 +72,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     shard_logits: Callable[[Array], Array] = lambda logits: logits,
     unroll: bool = True,
+    gradients_in_parts: bool = False,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
     """One update: baseline forward (frozen), clone forward, gradient, optimiser.
 
@@ -90,6 +92,7 @@ def make_train_step(
         `(1 + step) / (10 + step)`; unused where the state carries none.
       shard_logits: told where logits lie; see `partition.logits_sharding`.
       unroll: whether the parts are laid out instead of looped over (see `partition`).
+      gradients_in_parts: how weight gradients are computed; see `models.convolution`.
 
     Returns:
       `(state, baseline_variables, batch, key) -> (state, metrics)`; the metrics are
@@ -113,12 +116,13 @@ def make_train_step(
             )
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
-            logits, updated = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-            )
+            with convolution.gradients_in_parts(gradients_in_parts):
+                logits, updated = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    images,
+                    train=True,
+                    mutable=["batch_stats"],
+                )
             logits = shard_logits(logits)
             terms = loss_fn(logits, of_baseline, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.convolution import convolve
 
 ModuleFactory = Callable[..., nn.Module]
 
@@ -46,6 +47,7 @@ def conv(
         use_bias=bias,
         kernel_init=init,
         dtype=dtype,
+        conv_general_dilated=convolve,
         name=name,
     )
 

@@ -16,7 +16,7 @@ from clonalnet_jax.weights import to_torch
 from configs import default
 
 torch, torchvision, timm = bridge.import_torch()
-import small_references  # noqa: E402 - it imports torch, so only behind the skip
+from benchmarks import torch_networks  # noqa: E402 - it imports torch, so only behind the skip
 
 IMAGENET = [name for name in model_names() if native_size(name) == 224]
 SMALL = [name for name in model_names() if native_size(name) == 32]
@@ -32,7 +32,7 @@ def make_pair(name, size, num_classes):
     if name.startswith("vit"):
         options, theirs = {"image_size": size}, {"img_size": size}
     if name in SMALL:
-        reference = small_references.make(name, num_classes)
+        reference = torch_networks.make(name, num_classes)
     elif name.startswith(TIMM):
         reference = timm.create_model(name, num_classes=num_classes, **theirs)
     else:
