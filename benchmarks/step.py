@@ -6,11 +6,12 @@
 Contenders: `plain` is cross-entropy alone, `clone` also runs the frozen baseline (the
 same network, batch norm folded) in the same program, `cached` reads the baseline's
 answers with the batch instead. `torch plain` and `torch clone` do it in PyTorch, eager,
-in float32, as the authors' loop does; `torch tuned` is the clone with channels last and,
-on a GPU, bfloat16 and torch.compile. They start from the same weights, and the first
-losses must agree. The data lie on the device, the contenders take turns, and times are
-medians after compilation. The roofline is the time that the program's operations and
-bytes (XLA's count) take at the speed that a matrix product and a copy have here.
+in float32, as the authors' loop does; `torch tuned` is the clone with channels last
+and, on a GPU, bfloat16 and torch.compile. They start from the same weights, and the
+first losses must agree. The data lie on the device, the contenders take turns, and
+times are medians after compilation. The roofline is the time that the program's
+operations and bytes (XLA's count, caches left out) take at the speed that a matrix
+product and a copy have here.
 """
 
 import json

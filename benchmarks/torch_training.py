@@ -44,7 +44,11 @@ def clone_loss(
 
 
 def make_network(
-    name: str, num_classes: int, variables: Mapping[str, Any] | None = None
+    name: str,
+    num_classes: int,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    channels: int = 3,
 ) -> torch.nn.Module:
     """The PyTorch network of one of our names.
 
@@ -52,6 +56,7 @@ def make_network(
       name: of `clonalnet_jax.models`, but for those of timm.
       num_classes: of its classifier.
       variables: ours, to start from; None for PyTorch's own start.
+      channels: of the images; others than 3 only for a ResNet.
 
     Returns:
       The network on `DEVICE`, in training mode.
@@ -61,6 +66,16 @@ def make_network(
     else:
         _, torchvision = import_torch()
         network = torchvision.models.get_model(name, num_classes=num_classes)
+    if channels != 3:
+        first = network.conv1
+        network.conv1 = torch.nn.Conv2d(
+            channels,
+            first.out_channels,
+            first.kernel_size,
+            first.stride,
+            first.padding,
+            bias=False,
+        )
     if variables is not None:
         state = {key: torch.from_numpy(x) for key, x in to_torch(variables).items()}
         network.load_state_dict(state)
