@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.experiment import open_experiment
+from clonalnet_jax.experiment import BASELINE, OTHERS, open_experiment
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def assert_same(found, expected):
 
 def test_training_batches_are_the_same_on_the_device_and_streamed(digits):
     gathered, streamed = (
-        digits(on_device).train_batches(seed=3, start_step=2)
+        digits(on_device).train_batches(stream=OTHERS, start_step=2)
         for on_device in (True, False)
     )
     assert_same(gathered, streamed)
@@ -81,7 +81,7 @@ def test_skipped_images_are_reported_after_every_epoch(
 ):
     digits_config.steps = 2 * 120 // 8
     experiment = open_experiment(digits_config, tmp_path)
-    assert len(list(experiment.train_batches(seed=0, start_step=0))) == 30
+    assert len(list(experiment.train_batches(stream=BASELINE, start_step=0))) == 30
     assert capsys.readouterr().out.count("SKIPPED 1 of 120 images") == 2
 
 
@@ -92,4 +92,4 @@ def test_more_than_one_percent_skipped_stops_the_run(
         broken_folder.with_name(name).write_text("no image")
     experiment = open_experiment(digits_config, tmp_path)
     with pytest.raises(UserError, match="of 120"):
-        list(experiment.train_batches(seed=0, start_step=0))
+        list(experiment.train_batches(stream=BASELINE, start_step=0))
