@@ -40,6 +40,8 @@ def local_share(step):
         "label": rng.integers(CLASSES, size=BATCH, dtype=np.int32),
         "index": np.arange(BATCH, dtype=np.int32),
         "epoch": np.full(BATCH, step, np.int32),
+        # Of an evaluation: the last examples are padding.
+        "mask": (np.arange(BATCH) < BATCH - 3).astype(np.float32),
     }
     return {
         name: np.split(x, jax.process_count())[jax.process_index()]
@@ -48,18 +50,19 @@ def local_share(step):
 
 
 def main():
-    """Trains and prints losses and the norm of the parameters."""
+    """Trains and evaluates; prints losses, variables and what the evaluation sums."""
     distributed.start("auto")
     mesh, model, optimizer = partition.make_mesh(), Small(), optax.sgd(0.05, 0.9)
     init = partial(steps.init_state, model, optimizer, image_shape=SHAPE)
     shapes = jax.eval_shape(init, jax.random.key(0))
     placed = partition.shard_state(mesh, shapes, fsdp=True)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
+    prepare = make_prepare(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
     train_step = steps.make_train_step(
         model,
         optimizer,
         make_method("clone", default.get_config()).loss_fn,
-        make_prepare(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True),
+        prepare,
         baseline=partial(steps.predict, model),
     )
     step = partition.jit_train_step(mesh, train_step, state_shardings=shardings)
@@ -71,9 +74,18 @@ def main():
         batch = partition.shard_batch(mesh, local_share(number))
         state, metrics = step(state, baseline, batch, key)
         losses.append(float(metrics["loss"]))
-    norm = float(jax.jit(optax.tree.norm)(state.params))
+    evaluate = partition.jit_eval_step(mesh, steps.make_eval_step(model, prepare))
+    sums = evaluate(state.variables, partition.shard_batch(mesh, local_share(STEPS)))
+    # Split over the devices of all processes, of which each can read only its own.
+    gather = jax.jit(lambda x: x, out_shardings=partition.replicated(mesh))
+    variables = jax.tree.leaves(gather(state.variables))
     if jax.process_index() == 0:
-        result = {"losses": losses, "norm": norm, "devices": jax.device_count()}
+        result = {
+            "devices": jax.device_count(),
+            "losses": losses,
+            "variables": np.concatenate([np.ravel(x) for x in variables]).tolist(),
+            "evaluation": [float(x) for x in (sums.count, sums.top1, sums.nll)],
+        }
         print(json.dumps(result), flush=True)
 
 
