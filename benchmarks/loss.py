@@ -37,6 +37,7 @@ _SIZES = flags.DEFINE_list(
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of the logits.")
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "At least, for a contender at a size.")
 _TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch, too.")
+_COMPILE = flags.DEFINE_bool("torch_compile", True, "Its compiler, too; needs g++.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _OURS, _PLAIN, _EAGER, _COMPILED = "ours", "autodiff", "torch eager", "torch compile"
 
@@ -153,9 +154,12 @@ def _torch_calls(
 
         return call
 
-    torch._dynamo.reset()
-    eager = torch_training.clone_loss
-    return {_EAGER: run(eager), _COMPILED: run(torch.compile(eager, dynamic=False))}
+    calls = {_EAGER: run(torch_training.clone_loss)}
+    if _COMPILE.value:
+        torch._dynamo.reset()
+        compiled = torch.compile(torch_training.clone_loss, dynamic=False)
+        calls[_COMPILED] = run(compiled)
+    return calls
 
 
 if __name__ == "__main__":

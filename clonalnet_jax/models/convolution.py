@@ -1,9 +1,9 @@
 """Convolutions whose weight gradient is summed from parts of the batch.
 
 On a CPU, XLA turns the gradient of a kernel into one matrix product over all pixels of
-the batch, an operand of which soon fits in no cache, and of what it is given it computes
-anew for every part what it could have kept. Both is mended here: the whole step of a
-ResNet takes three quarters of the time (`benchmarks/step.py`).
+the batch, an operand of which soon fits in no cache; and it computes layers before it
+again to read them in that order. Parts and what is kept mend both: a ResNet's whole
+step takes three quarters of the time (`benchmarks/step.py`).
 """
 
 import contextlib
@@ -101,11 +101,11 @@ def _kept(x: Array) -> Array:
 
     A weight gradient reads its operands transposed, and XLA would redo the batch norms,
     additions and ReLUs of several layers there, for every part. On a CPU it drops
-    `optimization_barrier` before it comes to that; across a condition it does not reach.
+    `optimization_barrier` before it fuses; into a condition it does not look.
     """
     first = x[(0,) * x.ndim]
     # Equal branches would be one; these are equal to every bit.
-    return jax.lax.cond(first > 0, lambda x: x, lambda x: -(-x), x)
+    return jax.lax.cond(first > 0, lambda x: x, lambda x: -jnp.negative(x), x)
 
 
 _convolve_in_parts.defvjp(_forward, _backward)
