@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
     phases: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as directory:
         # Before the server of forks starts: JAX reads them as it is imported.
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{directory}/compiled"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{directory}/compiled")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         reference, faults, runs = Path(directory) / "whole", [], 0
         Run(run, reference).finish()
         while phases.total() < _KILLS.value:
