@@ -26,11 +26,11 @@ TIMM = ("convnext", "vit")
 TOLERANCE = 1e-4
 
 
-def make_pair(name, size, num_classes):
-    """Our network and its reference with random weights."""
-    options, theirs = {}, {}
+def make_pair(name, size, num_classes, **theirs):
+    """Our network and its reference with random weights; options of the reference."""
+    options = {}
     if name.startswith("vit"):
-        options, theirs = {"image_size": size}, {"img_size": size}
+        options, theirs = {"image_size": size}, {"img_size": size, **theirs}
     if name in SMALL:
         reference = torch_networks.make(name, num_classes)
     elif name.startswith(TIMM):
@@ -88,6 +88,11 @@ TRAINED = (
     *("vit_small_patch16_224", "wrn_16_2", "vgg8", "mobilenet_v2_half"),
     *("shufflenet_v1", "shufflenet_v2"),
 )
+# Of deep ones, a few of the blocks that are alike: fields of ours, options of theirs.
+SHALLOW = {
+    "convnext_tiny": ({"stage_sizes": (1,) * 4}, {"depths": (1,) * 4}),
+    "vit_small_patch16_224": ({"depth": 2}, {"depth": 2}),
+}
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 
 
@@ -139,10 +144,12 @@ def largest_difference(ours, theirs):
 
 
 def make_trained_pair(name):
-    """As `make_pair`, in float64, and ResNets of bottlenecks one block a stage deep."""
+    """As `make_pair`, in float64, and no deeper than it takes."""
     options = {"bottleneck": {}, "grouped": {"groups": 32, "width_per_group": 4}}
     if name not in options:
-        model, reference = make_pair(name, 32, num_classes=10)
+        ours, theirs = SHALLOW.get(name, ({}, {}))
+        model, reference = make_pair(name, 32, num_classes=10, **theirs)
+        model = model.clone(**ours)
     else:
         theirs = options[name]
         reference = torchvision.models.ResNet(
