@@ -44,9 +44,14 @@ def main(argv: list[str]) -> None:
     model, optimizer = create_model(_MODEL.value, _CLASSES), optax.sgd(0.01, 0.9)
     loss_fn = make_method("cross_entropy", default.get_config()).loss_fn
     prepare = make_prepare(mean=(0.5,), std=(0.25,))
-    step = partition.jit_train_step(
-        mesh, steps.make_train_step(model, optimizer, loss_fn, prepare)
+    train_step = steps.make_train_step(
+        model,
+        optimizer,
+        loss_fn,
+        prepare,
+        gradients_in_parts=partition.gradients_in_parts(mesh),
     )
+    step = partition.jit_train_step(mesh, train_step)
     shape = (size, size, 3)
     init = partial(steps.init_state, model, optimizer, image_shape=shape)
     state = partition.jit_init(mesh, init)(jax.random.key(0))

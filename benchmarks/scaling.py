@@ -92,6 +92,7 @@ def _measure(num_devices: int) -> dict[str, Any]:
         make_method("clone", default.get_config()).loss_fn,
         make_prepare(mean=(0.5,), std=(0.25,)),
         baseline=partial(steps.predict, model),
+        gradients_in_parts=partition.gradients_in_parts(mesh),
     )
     init = partial(steps.init_state, model, optimizer, image_shape=shape)
     jit_init = partition.jit_init(mesh, init)
