@@ -9,72 +9,50 @@ those that do not.
 """
 
 import dataclasses
+import json
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax import partition, steps
+from benchmarks.contenders import make_sharded, random_batch
+from clonalnet_jax import partition
 from clonalnet_jax.checkpoints import Checkpoints, Meta
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import create_model, native_size
 from clonalnet_jax.quiet import quieten
-from configs import default
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images a step.")
 _STEPS = flags.DEFINE_integer("steps", 60, "How many.")
 _EVERY = flags.DEFINE_integer("every", 20, "Steps between two saves.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _CLASSES = 10
 
 
 def main(argv: list[str]) -> None:
     """Measures and prints one line."""
     del argv
-    mesh, size = partition.make_mesh(), native_size(_MODEL.value)
-    model, optimizer = create_model(_MODEL.value, _CLASSES), optax.sgd(0.01, 0.9)
-    loss_fn = make_method("cross_entropy", default.get_config()).loss_fn
-    prepare = make_prepare(mean=(0.5,), std=(0.25,))
-    train_step = steps.make_train_step(
-        model,
-        optimizer,
-        loss_fn,
-        prepare,
-        gradients_in_parts=partition.gradients_in_parts(mesh),
-    )
-    step = partition.jit_train_step(mesh, train_step)
-    shape = (size, size, 3)
-    init = partial(steps.init_state, model, optimizer, image_shape=shape)
-    state = partition.jit_init(mesh, init)(jax.random.key(0))
-    key = partition.replicate(mesh, jax.random.key(1))
-    rng, count = np.random.default_rng(0), _BATCH.value
-    batch = partition.shard_batch(
-        mesh,
-        {
-            "image": rng.integers(256, size=(count, *shape), dtype=np.uint8),
-            "label": rng.integers(_CLASSES, size=count, dtype=np.int32),
-            "index": np.arange(count, dtype=np.int32),
-            "epoch": np.zeros(count, np.int32),
-        },
+    sharded = make_sharded(_MODEL.value, 1, _CLASSES)
+    images = random_batch(_BATCH.value, sharded.shape, _CLASSES)
+    arguments = (
+        sharded.baseline,
+        partition.shard_batch(sharded.mesh, images),
+        sharded.key,
     )
     names = [str(n) for n in range(_CLASSES)]
-    meta = Meta(_MODEL.value, {}, names, list(shape), "benchmark")
-    state, metrics = step(state, {}, batch, key)
+    meta = Meta(_MODEL.value, {}, names, list(sharded.shape), "benchmark")
+    state, metrics = sharded.step(sharded.state, *arguments)
     jax.block_until_ready(metrics)
     waited, times = 0.0, []
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder)) as kept:
         for number in range(1, _STEPS.value + 1):
             start = time.perf_counter()
-            state, metrics = step(state, {}, batch, key)
+            state, metrics = sharded.step(state, *arguments)
             jax.block_until_ready(metrics)
             times.append(time.perf_counter() - start)
             if number % _EVERY.value == 0:
@@ -91,6 +69,15 @@ def main(argv: list[str]) -> None:
         f"{100 * waited / sum(times):.2f} % of the steps' time; the two steps beside a "
         f"save {100 * (np.median(beside) / median - 1):+.1f} %"
     )
+    if _OUTPUT.value:
+        result = {
+            "device": jax.devices()[0].device_kind,
+            "step_seconds": median,
+            "beside_a_save_seconds": float(np.median(beside)),
+            "waited_seconds": waited,
+            "all_steps_seconds": sum(times),
+        }
+        Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

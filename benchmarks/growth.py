@@ -9,26 +9,20 @@ its own devices), each with --batch_size images.
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import matplotlib as mpl
-import numpy as np
-import optax
 from absl import app, flags
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.contenders import make_sharded, random_batch
 from benchmarks.measuring import take_turns
-from clonalnet_jax import partition, steps
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import create_model, native_size
+from clonalnet_jax import partition
 from clonalnet_jax.quiet import quieten
-from configs import default
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Of each device, unless it is varied.")
@@ -70,35 +64,15 @@ def main(argv: list[str]) -> None:
 
 
 def _step_seconds(*, batch: int, classes: int, devices: int) -> float:
-    mesh = partition.make_mesh(jax.devices()[:devices])
-    size = native_size(_MODEL.value)
-    shape = (size, size, 3)
-    model, optimizer = create_model(_MODEL.value, classes), optax.sgd(0.01, 0.9)
-    train_step = steps.make_train_step(
-        model,
-        optimizer,
-        make_method("clone", default.get_config()).loss_fn,
-        make_prepare(mean=(0.5,), std=(0.25,)),
-        baseline=partial(steps.predict, model),
-        gradients_in_parts=partition.gradients_in_parts(mesh),
-    )
-    init = partial(steps.init_state, model, optimizer, image_shape=shape)
-    jit_init = partition.jit_init(mesh, init)
-    baseline = jit_init(jax.random.key(1)).variables
-    key = partition.replicate(mesh, jax.random.key(2))
-    rng, count = np.random.default_rng(0), batch * devices
-    images = {
-        "image": rng.integers(256, size=(count, *shape), dtype=np.uint8),
-        "label": rng.integers(classes, size=count, dtype=np.int32),
-        "index": np.arange(count, dtype=np.int32),
-        "epoch": np.zeros(count, np.int32),
-    }
-    examples = partition.shard_batch(mesh, images)
-    step = partition.jit_train_step(mesh, train_step)
-    holder = [jit_init(jax.random.key(0))]
+    sharded = make_sharded(_MODEL.value, devices, classes)
+    images = random_batch(batch * devices, sharded.shape, classes)
+    examples = partition.shard_batch(sharded.mesh, images)
+    holder = [sharded.state]
 
     def call() -> None:
-        holder[0], metrics = step(holder[0], baseline, examples, key)
+        holder[0], metrics = sharded.step(
+            holder[0], sharded.baseline, examples, sharded.key
+        )
         jax.block_until_ready(metrics)
 
     call()

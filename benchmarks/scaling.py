@@ -14,26 +14,22 @@ import json
 import statistics
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.contenders import Sharded, make_sharded, random_batch
 from benchmarks.measuring import communication
-from clonalnet_jax import partition, steps
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import count_parameters, create_model, native_size
+from clonalnet_jax import partition
+from clonalnet_jax.models import count_parameters
 from clonalnet_jax.quiet import quieten
-from configs import default
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
@@ -81,32 +77,15 @@ def main(argv: list[str]) -> None:
 
 
 def _measure(num_devices: int) -> dict[str, Any]:
-    mesh = partition.make_mesh(jax.devices()[:num_devices])
-    size = native_size(_MODEL.value)
-    shape = (size, size, 3)
-    model = create_model(_MODEL.value, _CLASSES)
-    optimizer = optax.sgd(0.01, momentum=0.9)
-    train_step = steps.make_train_step(
-        model,
-        optimizer,
-        make_method("clone", default.get_config()).loss_fn,
-        make_prepare(mean=(0.5,), std=(0.25,)),
-        baseline=partial(steps.predict, model),
-        gradients_in_parts=partition.gradients_in_parts(mesh),
-    )
-    init = partial(steps.init_state, model, optimizer, image_shape=shape)
-    jit_init = partition.jit_init(mesh, init)
-    baseline = jit_init(jax.random.key(1)).variables
-    key = partition.replicate(mesh, jax.random.key(2))
-    step = partition.jit_train_step(mesh, train_step)
-
-    state, losses = jit_init(jax.random.key(0)), []
+    sharded = make_sharded(_MODEL.value, num_devices, _CLASSES)
+    step, baseline, key = sharded.step, sharded.baseline, sharded.key
+    state, losses = sharded.state, []
     for number in range(_STEPS.value):
-        batch = _batch(mesh, shape, _BATCH.value, number)
+        batch = _batch(sharded, _BATCH.value, number)
         state, metrics = step(state, baseline, batch, key)
         losses.append(float(metrics["loss"]))
 
-    batch = _batch(mesh, shape, _LOCAL.value * num_devices, 0)
+    batch = _batch(sharded, _LOCAL.value * num_devices, 0)
     sent = communication(step.lower(state, baseline, batch, key).compile())
     state, metrics = step(state, baseline, batch, key)
     jax.block_until_ready(metrics)
@@ -127,17 +106,9 @@ def _measure(num_devices: int) -> dict[str, Any]:
     }
 
 
-def _batch(
-    mesh: jax.sharding.Mesh, shape: tuple[int, int, int], size: int, seed: int
-) -> dict[str, jax.Array]:
-    rng = np.random.default_rng(seed)
-    batch = {
-        "image": rng.integers(256, size=(size, *shape), dtype=np.uint8),
-        "label": rng.integers(_CLASSES, size=size, dtype=np.int32),
-        "index": np.arange(size, dtype=np.int32),
-        "epoch": np.zeros(size, np.int32),
-    }
-    return partition.shard_batch(mesh, batch)
+def _batch(sharded: Sharded, size: int, seed: int) -> dict[str, jax.Array]:
+    batch = random_batch(size, sharded.shape, _CLASSES, seed)
+    return partition.shard_batch(sharded.mesh, batch)
 
 
 def _start(argv: list[str]) -> None:

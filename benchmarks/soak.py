@@ -2,14 +2,15 @@
 
     python benchmarks/soak.py --kills=50
 
-First trains once without interruption. Then starts the same run and kills it (SIGKILL):
-in turn while a checkpoint is half written, while it evaluates, and a random moment
-after it has begun; and starts it again, until it ends or all kills are spent. A run
-that ends makes room for another one. Every run that ended must hold the very parameters
-and predictions of the first, and no step twice in its metrics. Arguments after `--` go
-to main.py and say which run; a process is forked from one that has imported everything.
-With --processes=2 or more, all of several processes are killed, and figures may differ
-by what summing in another order does.
+First trains once without interruption. Then starts the same run, lets it go on for a
+random time, and kills it (SIGKILL) as soon as a checkpoint is half written, as it
+evaluates, or as it trains, in turn; and starts it again, until it ends or all kills are
+spent. A run that ends makes room for another one. Every run that ended must hold the
+very parameters and predictions of the first, and no step twice in its metrics.
+
+Arguments after `--` go to main.py and say which run; a process is forked from one that
+has imported everything. With --processes=2 or more, all of several processes are
+killed, and figures may differ by what summing in another order does (--tolerance).
 """
 
 import collections
@@ -38,7 +39,9 @@ from clonalnet_jax.quiet import quieten
 from clonalnet_jax.workdir import read_results
 
 _KILLS = flags.DEFINE_integer("kills", 50, "How many, over all runs.", 1)
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "Random moments are at most so late.")
+_SECONDS = flags.DEFINE_float(
+    "seconds", 1.0, "No kill comes before a random time up to this."
+)
 _PROCESSES = flags.DEFINE_integer("processes", 1, "Of each run.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _TOLERANCE = flags.DEFINE_float("tolerance", 0.0, "Of parameters; 0: the same bits.")
@@ -52,7 +55,7 @@ _RUN = (
     "--config.checkpoint_every_epochs=0.48",
     "--config.baseline.min_top1=0.0",
 )
-_PHASES = ("saving", "evaluating", "anywhere")
+_PHASES = ("saving", "evaluating", "training")
 
 
 def main(argv: list[str]) -> int:
@@ -172,15 +175,13 @@ def _phase(workdir: Path, left_over: set[Path]) -> str:
 
 
 def _wait_for(started: Run, workdir: Path, aim: str, seconds: float) -> bool:
-    """Returns in a phase, or so late after the beginning; False if it has ended."""
+    """Returns in a phase, so late after the beginning or later; False at its end."""
     moment = None
     while not started.ended:
         if moment is None and started.begun:
             moment = time.monotonic() + seconds
-        if moment is not None and (
-            _phase(workdir, started.left_over) == aim
-            or (aim == "anywhere" and time.monotonic() > moment)
-        ):
+        late = moment is not None and time.monotonic() > moment
+        if late and _phase(workdir, started.left_over) == aim:
             return True
         time.sleep(0.001)
     return False

@@ -111,9 +111,10 @@ def make_train_step(
         if unpack is not None:
             of_baseline = jax.tree.map(shard_logits, unpack(packed))
         elif baseline is not None:
-            of_baseline = shard_logits(
-                jax.lax.stop_gradient(baseline(baseline_variables, images))
-            )
+            # The names are what a profile shows.
+            with jax.named_scope("baseline"):
+                of_baseline = baseline(baseline_variables, images)
+            of_baseline = shard_logits(jax.lax.stop_gradient(of_baseline))
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
             with convolution.gradients_in_parts(gradients_in_parts):
@@ -124,7 +125,8 @@ def make_train_step(
                     mutable=["batch_stats"],
                 )
             logits = shard_logits(logits)
-            terms = loss_fn(logits, of_baseline, labels)
+            with jax.named_scope("loss"):
+                terms = loss_fn(logits, of_baseline, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
 
         gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(params)
@@ -149,10 +151,14 @@ def make_train_step(
             )
             gradient, metrics = jax.tree.map(lambda x: jnp.mean(x, 0), gathered)
         metrics["grad_norm"] = optax.tree.norm(gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(
+                gradient, state.opt_state, state.params
+            )
+            params = optax.apply_updates(state.params, updates)
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
         )

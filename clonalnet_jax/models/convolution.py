@@ -92,8 +92,10 @@ def _backward(
     def of_kernel(images: Array, gradient: Array) -> Array:
         return jax.linear_transpose(lambda k: conv(images, k), kernel)(gradient)[0]
 
-    pairs = zip(jnp.split(images, parts), jnp.split(gradient, parts), strict=True)
-    return of_images, functools.reduce(jnp.add, (of_kernel(*pair) for pair in pairs))
+    with jax.named_scope("weight_gradient"):
+        pairs = zip(jnp.split(images, parts), jnp.split(gradient, parts), strict=True)
+        gradients = [of_kernel(*pair) for pair in pairs]
+    return of_images, functools.reduce(jnp.add, gradients)
 
 
 def _kept(x: Array) -> Array:

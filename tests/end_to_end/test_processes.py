@@ -105,9 +105,7 @@ def test_twenty_kills_change_no_bit(tfds_dir, tmp_path):
     found = json.loads(output.read_text())
     assert found["faults"] == []
     assert sum(found["kills"].values()) == 20
-    # The moments that would hurt.
-    assert found["kills"]["saving"] >= 4
-    assert found["kills"]["evaluating"] >= 4
+    assert all(found["kills"][p] >= 4 for p in ("saving", "evaluating", "training"))
 
 
 def test_a_run_moves_between_processes_and_remains_the_same_run(start, whole, tmp_path):

@@ -47,7 +47,8 @@ def test_the_step(run):
     ((figures,), printed) = run(
         "step", "--models=resnet8", "--batch_size=4", "--seconds=0"
     )
-    ours, theirs = ("plain", "clone", "cached"), ("plain", "clone", "tuned")
+    ours = ("plain", "clone", "cached", "untuned")
+    theirs = ("plain", "clone", "tuned")
     assert [*figures["rows"]] == [*ours, *(f"torch {name}" for name in theirs)]
     losses = figures["first_losses"]
     # The same weights and images: the same work.
@@ -99,6 +100,27 @@ def test_how_it_grows(run, tmp_path):
     )
     assert [point["value"] for point in figures["devices"]] == [1, 2]
     assert "images a device" in figure.read_text()
+
+
+def test_what_a_step_consists_of(run, tmp_path):
+    figure = tmp_path / "timeline.svg"
+    arguments = ("--model=resnet8", "--batch_size=8", f"--figure={figure}")
+    figures, _ = run("timeline", *arguments)
+    plain, clone = figures["rows"]["plain"], figures["rows"]["clone"]
+    assert plain["intervals"].keys() == clone["intervals"].keys()
+    # Only a clone has a baseline.
+    assert not plain["intervals"].pop("baseline")
+    assert all(plain["intervals"].values())
+    assert all(clone["intervals"].values())
+    assert 0 <= clone["idle_percent"] < 100
+    assert "weight gradients" in figure.read_text()
+
+
+def test_checkpoints(run):
+    sizes = ("--model=resnet8", "--batch_size=4", "--steps=6", "--every=2")
+    figures, printed = run("checkpointing", *sizes)
+    assert figures["waited_seconds"] > 0 < figures["step_seconds"]
+    assert "waiting for saves" in printed
 
 
 def test_more_devices(run):
