@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import make_sharded, random_batch
-from benchmarks.measuring import take_turns
+from benchmarks.measuring import take_turns, use_host_devices
 from clonalnet_jax import partition
 from clonalnet_jax.quiet import quieten
 
@@ -105,8 +105,7 @@ def _draw(result: dict[str, Any], names: list[str], path: Path) -> None:
 
 def _start(argv: list[str]) -> None:
     if not _ACCELERATORS.value:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", max(map(int, _DEVICES.value)))
+        use_host_devices(max(map(int, _DEVICES.value)))
     main(argv)
 
 

@@ -19,6 +19,12 @@ _COLLECTIVES = (
 )
 
 
+def use_host_devices(count: int) -> None:
+    """Takes so many devices of the CPU, not the machine's own; before any array."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+
+
 def take_turns(
     calls: Mapping[str, Callable[[], Any]], *, seconds: float
 ) -> dict[str, float]:

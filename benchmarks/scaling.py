@@ -26,7 +26,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Sharded, make_sharded, random_batch
-from benchmarks.measuring import communication
+from benchmarks.measuring import communication, use_host_devices
 from clonalnet_jax import partition
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.quiet import quieten
@@ -113,8 +113,7 @@ def _batch(sharded: Sharded, size: int, seed: int) -> dict[str, jax.Array]:
 
 def _start(argv: list[str]) -> None:
     if not _ACCELERATORS.value:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", max(map(int, _DEVICES.value)))
+        use_host_devices(max(map(int, _DEVICES.value)))
     main(argv)
 
 
