@@ -156,11 +156,11 @@ def _read(path: Path) -> list[tuple[int, str, Interval]]:
     return rows
 
 
-def _union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Those that touch, as one."""
+def _union(intervals: Iterable[Interval], gap: float = 0.0) -> list[Interval]:
+    """Those that touch, or are no further apart than a gap, as one."""
     merged: list[Interval] = []
     for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
+        if merged and start <= merged[-1][1] + gap:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
@@ -178,10 +178,12 @@ def _draw(found: dict[str, dict[str, Any]], title: str, path: Path) -> None:
         every = figure.subplots(len(found), 1, sharex=True)
         for axes, (name, row) in zip(every, found.items(), strict=True):
             for height, (kind, colour) in enumerate(zip(_KINDS, _COLOURS, strict=True)):
-                bars = [(s, e - s) for s, e in row["intervals"][kind]]
+                # As wide as a line, and no file of thousands of bars.
+                shown = _union(row["intervals"][kind], gap=row["step_ms"] / 500)
+                bars = [(start, end - start) for start, end in shown]
                 axes.broken_barh(bars, (height - 0.4, 0.8), color=colour)
             axes.set_yticks(range(len(_KINDS)), list(_KINDS))
-            axes.invert_yaxis()
+            axes.set_ylim(len(_KINDS) - 0.5, -0.5)
             axes.set_title(f"{name}: {row['idle_percent']:.1f} % idle", fontsize=9)
         every[-1].set_xlabel("ms of a step")
         figure.suptitle(title)
