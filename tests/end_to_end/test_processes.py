@@ -155,13 +155,9 @@ def test_processes_train_as_one_does(of_one_process, processes):
     command = [sys.executable, "launch/local.py", "--devices=2"]
     several = small_run([*command, f"--processes={processes}", "--"])
     assert several["devices"] == 2 * processes
-    for name, tolerance in (
-        ("losses", 1e-4),
-        ("variables", 1e-4),
-        ("evaluation", 1e-5),
-    ):
+    for name in ("losses", "variables", "evaluation"):
         np.testing.assert_allclose(
-            several[name], of_one_process[name], rtol=tolerance, atol=tolerance
+            several[name], of_one_process[name], rtol=1e-5, atol=1e-5
         )
 
 
