@@ -2,7 +2,8 @@
 
     python benchmarks/time_to_accuracy.py --config=configs/digits.py --target=96
     python benchmarks/time_to_accuracy.py --config=configs/cifar10_small.py \
-        --config.data.path=DIRECTORY --target=60
+        --config.baseline.options={} --config.clone.options={} --config.epochs=10 \
+        --config.checkpoint_every_epochs=1 --config.data.path=DIRECTORY --target=45
 
 Starts `main.py` and then a PyTorch loop (eager, float32, data on the device, the same
 images, network, batch, schedule, augmentation and number of steps), each in a process
@@ -40,6 +41,13 @@ def main(argv: list[str]) -> None:
     if _CONTENDER.value:
         _train_in_torch(_CONFIG.value)
         return
+    for network in (_CONFIG.value.baseline, _CONFIG.value.clone):
+        if options := network.options.to_dict():
+            raise app.UsageError(
+                f"PyTorch's {network.model} has no options such as {options}; take "
+                "them away with --config.baseline.options={} "
+                "--config.clone.options={}."
+            )
     given = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
     with tempfile.TemporaryDirectory() as directory:
         ours = [*given, f"--workdir={directory}/run", "--config.methods=('clone',)"]
