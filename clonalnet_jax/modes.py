@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clonalnet_jax import compare, export, interruption, predict, training
+from clonalnet_jax import interruption, training
 
 
 def run_mode(
@@ -41,8 +41,8 @@ def run_mode(
     Raises:
       UserError: something that the user can mend.
     """
+    # Each imports what it alone needs, such as Matplotlib, SciPy or ONNX.
     if mode == "report":
-        # Imported late: nothing else needs Matplotlib.
         from clonalnet_jax.report import write_report
 
         print(f"Report: {write_report(workdir, config, run=run)}")
@@ -50,19 +50,23 @@ def run_mode(
     assert config is not None, "every other mode has one"
     configure_jax(config, workdir)
     if mode == "predict":
-        return predict.run_predict(config, workdir, images, run=run)
+        from clonalnet_jax.predict import run_predict
+
+        return run_predict(config, workdir, images, run=run)
     if mode == "export":
+        from clonalnet_jax.export import export
+
         path = Path(output) if output else None
-        print(export.export(config, workdir, format=format, run=run, output=path))
+        print(export(config, workdir, format=format, run=run, output=path))
         return 0
-    act: dict[str, Callable[..., Any]] = {
-        "train": training.train,
-        "evaluate": training.evaluate,
-        "compare": compare.compare,
-    }
+    act: Callable[..., Any] = training.train
+    if mode == "evaluate":
+        act = training.evaluate
+    elif mode == "compare":
+        from clonalnet_jax.compare import compare as act
     interruption.listen(watchdog_minutes=config.watchdog_minutes)
     try:
-        act[mode](config, workdir, force_config=force_config)
+        act(config, workdir, force_config=force_config)
     except interruption.PreemptedError:
         print("Stopped as asked; the same command resumes.", file=sys.stderr)
         return interruption.EXIT_PREEMPTED

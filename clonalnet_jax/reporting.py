@@ -3,7 +3,6 @@
 import datetime
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from clonalnet_jax.board import Board
 from clonalnet_jax.workdir import write_atomically
 
 
@@ -41,7 +38,7 @@ class Reporter:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._run = ""
-        self._board: _Board | None = None
+        self._board: Board | None = None
         self._note = ""
 
     def say(self, text: str) -> None:
@@ -79,7 +76,7 @@ class Reporter:
         self._progress.start()
         if self._primary:
             _drop_after(self._workdir / "metrics.jsonl", run, step)
-            self._board = _Board(self._workdir / "tensorboard" / run, step)
+            self._board = Board(self._workdir / "tensorboard" / run, step)
 
     def end_run(self) -> None:
         """Closes what `start_run` opened; does nothing where nothing is open."""
@@ -146,32 +143,6 @@ class Reporter:
                 f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}  "
                 f"{split} top-1 {metrics['top1']:.1f} %"
             )
-
-
-class _Board:
-    """TensorBoard events, written at once.
-
-    tensorboardX's own SummaryWriter writes from a thread, which dies on a full disk
-    and leaves the program waiting for it forever.
-    """
-
-    def __init__(self, directory: Path, step: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(directory / "events"), f".{os.getpid()}")
-        if step:
-            # Hides what a killed run logged beyond the step it is resumed from.
-            restart = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(step=step + 1, session_log=restart))
-
-    def add(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            event = Event(step=step, wall_time=time.time())
-            event.summary.CopyFrom(summary.scalar(f"{split}/{name}", value))
-            self._writer.write_event(event)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def _drop_after(path: Path, run: str, step: int) -> None:
