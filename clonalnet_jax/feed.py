@@ -79,8 +79,12 @@ class Feed:
         images = _on_device(self.mesh, self.source)
         gather = partition.jit_gather(self.mesh)
         for local in indices:
-            batch = partition.shard_batch(self.mesh, local)
-            yield {**gather(images, batch["index"]), **batch}
+            # One process's own arrays go to the devices with the call, for a tenth of
+            # the host's time.
+            alone = jax.process_count() == 1
+            yield gather(
+                images, local if alone else partition.shard_batch(self.mesh, local)
+            )
 
     def _streamed(self, batches: Iterable[loader.Batch]) -> Iterator[DeviceBatch]:
         whole = self._count_skipped(batches)

@@ -3,7 +3,7 @@
 import collections
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import chex
 import jax
@@ -131,6 +131,8 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
       Global arrays `[local batch * processes, ...]`, split over `data`.
     """
     sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return cast(Any, jax.device_put(batch, sharding))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
         for name, array in batch.items()
@@ -162,7 +164,13 @@ def jit_init(
     mesh: Mesh, init: Callable[..., Any], *, shardings: Any = None
 ) -> Callable[..., Any]:
     """Jits a function that makes a state; by default the same on every device."""
-    return jax.jit(init, out_shardings=shardings or replicated(mesh))
+    return jax.jit(
+        init,
+        out_shardings=shardings or replicated(mesh),
+        # It runs once. On a CPU, optimising its random numbers takes LLVM longer than
+        # compiling a training step, and changes no bit of them.
+        compiler_options=_supported(xla_backend_optimization_level="1"),
+    )
 
 
 def jit_train_step(
@@ -191,7 +199,7 @@ def jit_train_step(
         donate_argnums=0 if donate else (),
         in_shardings=(of_state, whole, split, whole),
         out_shardings=(of_state, whole),
-        compiler_options=_compiler_options(),
+        compiler_options=_convolutions_on_all_cores(),
     )
 
 
@@ -202,24 +210,28 @@ def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
         step,
         in_shardings=(None, split),
         out_shardings=whole,
-        compiler_options=_compiler_options(),
+        compiler_options=_convolutions_on_all_cores(),
     )
 
 
-@functools.cache
-def _compiler_options() -> dict[str, str] | None:
+def _convolutions_on_all_cores() -> dict[str, str] | None:
     """Convolutions by Eigen on a CPU, which uses all cores.
 
     By default XLA gives them to YNNPACK, which runs many of them on one: of two cores
     a step takes four fifths of the time with Eigen's (jax 0.10.2).
     """
+    return _supported(xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_REDUCE")
+
+
+@functools.cache
+def _supported(**options: str) -> dict[str, str] | None:
+    """XLA's options for a CPU; None on other devices, or where XLA lacks them."""
     if jax.default_backend() != "cpu":
         return None
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None  # an XLA that does not know the option does without
+        return None  # an XLA that does not know them does without
     return options
 
 
@@ -239,11 +251,20 @@ def gradients_in_parts(mesh: Mesh) -> bool:
 
 @functools.cache
 def jit_gather(mesh: Mesh) -> Callable[..., Any]:
-    """Jits `(arrays [n, ...], index [b]) -> arrays [b, ...]`, split over `data`."""
+    """Jits `(arrays, batch) -> batch` with the rows `batch["index"]` of the arrays.
+
+    The arrays are `[n, ...]`, a batch's `[b, ...]` and split over `data`.
+    """
     whole, split = replicated(mesh), batch_sharding(mesh)
 
-    def gather(arrays: chex.ArrayTree, index: jax.Array) -> chex.ArrayTree:
-        return jax.tree.map(lambda x: jnp.take(x, index, axis=0, mode="clip"), arrays)
+    def gather(
+        arrays: dict[str, jax.Array], batch: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        rows = {
+            name: jnp.take(array, batch["index"], axis=0, mode="clip")
+            for name, array in arrays.items()
+        }
+        return {**rows, **batch}
 
     return jax.jit(gather, in_shardings=(whole, split), out_shardings=split)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -25,13 +24,13 @@ class Recorder:
         """Begins where `meta` says; the schedule tells the learning rates."""
         self.meta = meta
         self._experiment = experiment
-        self._schedule = schedule
-        self._pending: list[steps.Metrics] = []
+        self._schedule = jax.jit(schedule)
+        self._pending: list[steps.PackedMetrics] = []
         self._compiled = False
         self._seconds_before = meta.train_seconds
         self._start = self._clock = time.perf_counter()
 
-    def add(self, metrics: steps.Metrics, count: int) -> None:
+    def add(self, metrics: steps.PackedMetrics, count: int) -> None:
         """Takes the metrics of a call of so many steps; logs where the config says."""
         self._pending.append(metrics)
         if len(self._pending) > partition.LEAD:
@@ -51,7 +50,7 @@ class Recorder:
         """Logs the means since the last flush; stops at a loss that is not finite."""
         if not self._pending:
             return
-        rows = [row for call in jax.device_get(self._pending) for row in _by_step(call)]
+        rows = [row for call in jax.device_get(self._pending) for row in call.by_step()]
         seconds = time.perf_counter() - self._clock
         meta, first = self.meta, self.meta.step - len(rows) + 1
         for step, row in enumerate(rows, start=first):
@@ -100,13 +99,6 @@ class Recorder:
             "--config.optimizer.warmup_epochs, with another --workdir; checkpoints "
             f"before that step are whole, in {directory}",
         )
-
-
-def _by_step(metrics: steps.Metrics) -> Iterator[dict[str, float]]:
-    """The metrics of a call, `[]` or `[steps]` each, as those of its steps."""
-    columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
-    for row in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, row, strict=True))
 
 
 all_finite = jax.jit(steps.all_finite)

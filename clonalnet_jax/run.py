@@ -140,7 +140,7 @@ def train_run(
 def _loop(
     experiment: Experiment,
     state: TrainState,
-    take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.Metrics]],
+    take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.PackedMetrics]],
     *,
     batches: Callable[..., Iterator[Any]],
     recorder: Recorder,
@@ -218,7 +218,7 @@ def _groups(
 
 def _make_take_steps(
     experiment: Experiment, train_step: Callable[..., Any], shardings: Any
-) -> Callable[..., tuple[TrainState, steps.Metrics]]:
+) -> Callable[..., tuple[TrainState, steps.PackedMetrics]]:
     """`(state, baseline_variables, batches, key)` to the state and metrics by step."""
     jit = partial(
         partition.jit_train_step,
@@ -227,11 +227,12 @@ def _make_take_steps(
         # What is looked at again must still be there.
         donate=not experiment.config.debug_nans,
     )
-    one, many = jit(train_step), jit(steps.make_many_steps(train_step))
+    one = jit(steps.pack_metrics(train_step))
+    many = jit(steps.pack_metrics(steps.make_many_steps(train_step)))
 
     def take_steps(
         state: TrainState, variables: Any, batches: Batches, key: jax.Array
-    ) -> tuple[TrainState, steps.Metrics]:
+    ) -> tuple[TrainState, steps.PackedMetrics]:
         if len(batches) > 1:
             return many(state, variables, batches, key)
         new_state, metrics = one(state, variables, batches[0], key)

@@ -4,14 +4,16 @@ No I/O, no logging, no devices: `partition` jits and shards them.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import chex
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -173,6 +175,39 @@ def make_train_step(
         return new_state, metrics
 
     return train_step
+
+
+@flax.struct.dataclass
+class PackedMetrics:
+    """Metrics of a step, or of several, that are one transfer to the host.
+
+    Attributes:
+      values: `[..., metrics]`.
+      names: of the metrics.
+    """
+
+    values: Array
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    def by_step(self) -> Iterator[dict[str, float]]:
+        """The metrics of each step, of values that are on the host."""
+        for row in np.atleast_2d(self.values).tolist():
+            yield dict(zip(self.names, row, strict=True))
+
+
+def pack_metrics(
+    train_step: Callable[..., tuple[TrainState, Metrics]],
+) -> Callable[..., tuple[TrainState, PackedMetrics]]:
+    """The same step or steps, with their metrics in one array."""
+
+    def packed(*arguments: Any) -> tuple[TrainState, PackedMetrics]:
+        state, metrics = train_step(*arguments)
+        values = jnp.stack(list(metrics.values()), axis=-1)
+        return state, PackedMetrics(values, tuple(metrics))
+
+    # A program's name is what a profile and a log of compilations show.
+    packed.__name__ = train_step.__name__
+    return packed
 
 
 def make_many_steps(

@@ -42,6 +42,10 @@ def make_state(mesh, seed=0):
     return initialiser(mesh)(jax.random.key(seed))
 
 
+def make_shapes(mesh):
+    return initialiser(mesh).eval_shape(jax.random.key(0))
+
+
 def save(directory, mesh, scores):
     """Saves one checkpoint per score, at steps 10, 20, ..."""
     with Checkpoints(directory) as checkpoints:
@@ -57,7 +61,7 @@ def assert_equal(one, other):
 
 def shapes(mesh):
     """What `restore` is told: a state's shapes, and where they go."""
-    return partition.shard_state(mesh, jax.eval_shape(lambda: make_state(mesh)))
+    return partition.shard_state(mesh, make_shapes(mesh))
 
 
 def steps_in(directory):
@@ -203,7 +207,7 @@ def test_a_checkpoint_of_some_devices_is_one_of_any_others(
     tmp_path, before, after, fsdp
 ):
     old, new = (partition.make_mesh(jax.devices()[:n]) for n in (before, after))
-    like = jax.eval_shape(lambda: make_state(old))
+    like = make_shapes(old)
     placed = partition.shard_state(old, like, fsdp=fsdp)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
     state = jax.device_put(make_state(old, 3), shardings)

@@ -167,9 +167,9 @@ class _Share(NamedTuple):
     size: int
     first: int
 
-    def positions(self, step: int) -> np.ndarray:
-        """Which examples of the whole run these are, int64 `[size]`."""
-        return step * self.batch_size + self.first + np.arange(self.size)
+    def start(self, step: int) -> int:
+        """Which example of the whole run comes first in a step."""
+        return step * self.batch_size + self.first
 
 
 def _share(batch_size: int) -> _Share:
@@ -178,12 +178,16 @@ def _share(batch_size: int) -> _Share:
 
 
 def _train_indices(size: int, share: _Share, seed: int, step: int) -> Batch:
-    epoch, place = np.divmod(share.positions(step), size)
-    index = np.zeros(share.size, np.int32)
-    for number in np.unique(epoch):
-        now = epoch == number
-        index[now] = _order(seed, int(number), size)[place[now]]
-    return {"index": index, "epoch": epoch.astype(np.int32)}
+    index = np.empty(share.size, np.int32)
+    epoch = np.empty(share.size, np.int32)
+    row = 0
+    while row < share.size:  # once, and once more where an epoch ends
+        number, place = divmod(share.start(step) + row, size)
+        rows = slice(row, min(row + size - place, share.size))
+        row = rows.stop
+        index[rows] = _order(seed, number, size)[place:][: rows.stop - rows.start]
+        epoch[rows] = number
+    return {"index": index, "epoch": epoch}
 
 
 # Two epochs of the two networks that may be read at once; an ImageNet takes 10 MB.
@@ -193,7 +197,7 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def _eval_indices(size: int, share: _Share, step: int) -> Batch:
-    index = share.positions(step)
+    index = share.start(step) + np.arange(share.size)
     mask = (index < size).astype(np.float32)
     return {"index": np.minimum(index, size - 1).astype(np.int32), "mask": mask}
 

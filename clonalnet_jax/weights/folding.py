@@ -33,16 +33,20 @@ def fold_batch_norm(
       A batch norm that follows no convolution stays as it is.
     """
     pairs = norms_after_convolutions(model, image_shape)
-    params = flatten_dict(dict(variables["params"]))
-    stats = flatten_dict(dict(variables.get("batch_stats", {})))
-    for norm, (conv, epsilon) in pairs.items():
-        variance, mean = stats.pop((*norm, "var")), stats.pop((*norm, "mean"))
-        gain = params.pop((*norm, "scale")) * jax.lax.rsqrt(variance + epsilon)
-        for leaf in ("kernel", "bias"):
-            if (*conv, leaf) in params:
-                params[*conv, leaf] = params[*conv, leaf] * gain
-        params[*norm, "bias"] = params[*norm, "bias"] - gain * mean
-    folded = {"params": unflatten_dict(params), "batch_stats": unflatten_dict(stats)}
+
+    # One program: by itself, each operation is compiled for each shape.
+    @jax.jit
+    def fold(variables: Variables) -> dict[str, Any]:
+        params = flatten_dict(dict(variables["params"]))
+        stats = flatten_dict(dict(variables.get("batch_stats", {})))
+        for norm, (conv, epsilon) in pairs.items():
+            variance, mean = stats.pop((*norm, "var")), stats.pop((*norm, "mean"))
+            gain = params.pop((*norm, "scale")) * jax.lax.rsqrt(variance + epsilon)
+            for leaf in ("kernel", "bias"):
+                if (*conv, leaf) in params:
+                    params[*conv, leaf] = params[*conv, leaf] * gain
+            params[*norm, "bias"] = params[*norm, "bias"] - gain * mean
+        return {"params": unflatten_dict(params), "batch_stats": unflatten_dict(stats)}
 
     def add_shift(
         call: Callable[..., Any], args: Any, kwargs: Any, context: Any
@@ -59,4 +63,4 @@ def fold_batch_norm(
             logits: Any = model.apply(variables, images, train=False)
         return logits
 
-    return forward, folded
+    return forward, fold(variables)
