@@ -53,7 +53,8 @@ class Setting(NamedTuple):
     """Variables that training begins with."""
     baseline: Any
     """Variables of the frozen network, not folded."""
-    contenders: dict[str, Contender]
+    contenders: dict[str, Callable[[], Contender]]
+    """Compiled when they are called."""
 
 
 def make_setting(
@@ -71,14 +72,17 @@ def make_setting(
       dtype: of the computation.
 
     Returns:
-      The setting, its programs compiled.
+      The setting.
     """
     size = size or native_size(name)
     classes = classes or (10 if size == 32 else 1000)
     model = create_model(name, classes, dtype=dtype)
     shape = (size, size, 3)
     optimizer = optax.sgd(RATE, momentum=MOMENTUM)
-    init = jax.jit(partial(steps.init_state, model, optimizer, image_shape=shape))
+    mesh = partition.make_mesh(jax.devices()[:1])
+    init = partition.jit_init(
+        mesh, partial(steps.init_state, model, optimizer, image_shape=shape)
+    )
     baseline = init(jax.random.key(1)).variables
     forward, folded = fold_batch_norm(model, baseline, shape)
     batch = jax.tree.map(jnp.asarray, random_batch(batch_size, shape, classes))
@@ -91,7 +95,6 @@ def make_setting(
         )
     )(folded, batch)
     unpack = partial(answers.decode, num_classes=classes, top_k=_TOP_K)
-    mesh = partition.make_mesh(jax.devices()[:1])
 
     def contender(
         method: str, variables: Any, extra: Any, *, tuned: bool = True, **options: Any
@@ -111,13 +114,13 @@ def make_setting(
             jitted = jax.jit(step, donate_argnums=0)
         return Contender(jitted.lower(state, *arguments).compile(), state, arguments)
 
-    contenders = {
-        "plain": contender("cross_entropy", {}, {}),
-        "clone": contender("clone", folded, {}, baseline=forward),
-        "cached": contender("clone", {}, {"answers": packed}, unpack=unpack),
+    contenders: dict[str, Callable[[], Contender]] = {
+        "plain": partial(contender, "cross_entropy", {}, {}),
+        "clone": partial(contender, "clone", folded, {}, baseline=forward),
+        "cached": partial(contender, "clone", {}, {"answers": packed}, unpack=unpack),
     }
     if not partition.loops_are_fast():
-        contenders["untuned"] = contender("cross_entropy", {}, {}, tuned=False)
+        contenders["untuned"] = partial(contender, "cross_entropy", {}, {}, tuned=False)
     return Setting(
         size=size,
         classes=classes,

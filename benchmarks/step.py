@@ -79,7 +79,7 @@ def _measure(name: str) -> dict[str, Any]:
         classes=_CLASSES.value,
         dtype=dtype,
     )
-    ours = setting.contenders
+    ours = {contender: make() for contender, make in setting.contenders.items()}
     repeated = {contender: step.repeat(count) for contender, step in ours.items()}
     if _TORCH.value:
         repeated |= _torch_calls(name, setting, count)

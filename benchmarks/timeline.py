@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     setting = make_setting(
         _MODEL.value, batch_size=_BATCH.value, size=None, classes=None, dtype=dtype
     )
-    found = {name: _trace(setting.contenders[name]) for name in ("plain", "clone")}
+    found = {name: _trace(setting.contenders[name]()) for name in ("plain", "clone")}
     device = jax.devices()[0].device_kind
     table = Table(title=f"{_MODEL.value}, {_BATCH.value} images, {dtype}, {device}")
     table.add_column("ms of a step in which is at work")

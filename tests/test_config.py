@@ -7,7 +7,6 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from clonalnet_jax import partition
 from clonalnet_jax.errors import UserError, explain_flag_error
 from clonalnet_jax.experiment import open_experiment
 from clonalnet_jax.training import train
@@ -60,13 +59,6 @@ def test_an_impossible_value_is_named_before_any_work(
     with pytest.raises(UserError, match=message):
         open_experiment(digits_config, tmp_path / "work")
     assert not (tmp_path / "work").exists()
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-    """Programs for one device are compiled in a third of the time."""
-    mesh = partition.make_mesh(jax.devices()[:1])
-    monkeypatch.setattr(partition, "make_mesh", lambda **_: mesh)
 
 
 def dry(name):

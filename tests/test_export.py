@@ -22,7 +22,7 @@ from clonalnet_jax.weights import from_torch, read_state_dict
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir):
+def trained(tmp_path_factory, tfds_dir, one_device):
     """A workdir, its config, some images and their logits."""
     import copy
 

@@ -11,7 +11,7 @@ from clonalnet_jax.predict import predict_files, run_predict
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir):
+def trained(tmp_path_factory, tfds_dir, one_device):
     """A baseline and clone of the digits, trained a little; and some test images."""
     import copy
 

@@ -31,7 +31,7 @@ def config_of(config, **overrides):
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory, tfds_dir):
+def compared(tmp_path_factory, tfds_dir, one_device):
     """A finished comparison that was interrupted in the second seed."""
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir

@@ -35,7 +35,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir):
+def trained(tmp_path_factory, tfds_dir, one_device):
     """A workdir with a baseline and a clone that are wrong now and then."""
     config = ConfigDict(digits.get_config().to_dict())
     config.data.path = tfds_dir

@@ -48,13 +48,6 @@ def test_what_torch_saves_is_read_bit_for_bit(tmp_path, wrap):
         np.testing.assert_array_equal(array, state[name].numpy())
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-    """Programs for one device are compiled in a third of the time."""
-    mesh = partition.make_mesh(jax.devices()[:1])
-    monkeypatch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
-
-
 def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
     tmp_path, folder, checkpoint, one_device
 ):
