@@ -1,10 +1,12 @@
 """What several benchmarks measure with."""
 
 import math
+import os
 import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +25,22 @@ def use_host_devices(count: int) -> None:
     """Takes so many devices of the CPU, not the machine's own; before any array."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", count)
+
+
+def with_compiled_in(directory: Path) -> dict[str, str]:
+    """The environment of a process that keeps its compiled programs in a directory.
+
+    Args:
+      directory: which several processes may share.
+
+    Returns:
+      This process's environment with what `main.py` sets for a cache of its own.
+    """
+    return {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(directory),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
 
 
 def take_turns(

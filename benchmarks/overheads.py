@@ -29,6 +29,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.measuring import with_compiled_in
 from clonalnet_jax import run, training
 from clonalnet_jax.quiet import quieten
 
@@ -87,16 +88,11 @@ def _start(given: list[str], directory: Path, name: str) -> float:
     metrics = directory / name / "metrics.jsonl"
     command = [sys.executable, "main.py", *given, f"--workdir={directory}/{name}"]
     command += ["--config.log_every_steps=1"]
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": f"{directory}/compiled",
-        # As main.py sets it for a cache of its own.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
     begin = time.perf_counter()
     process = subprocess.Popen(
         command,
         cwd=_ROOT,
-        env={**os.environ, **cache},
+        env=with_compiled_in(directory / "compiled"),
         stdout=subprocess.DEVNULL,
     )
     while not (metrics.exists() and metrics.stat().st_size):

@@ -66,10 +66,12 @@ def test_whole_runs(run):
         "--config.steps=4",
         "--config.baseline.min_top1=0.0",
         "--target=1",
+        "--again",
     )
+    assert [*figures["rows"]] == ["ours", "ours again", "torch"]
     for row in figures["rows"].values():
-        first, *reached = (row["first_step"], *row["reached"].values())
-        assert 0 < first < reached[0] <= reached[1] <= row["seconds"]
+        first, *reached = (row["first_steps"], *row["reached"].values())
+        assert 0 < first <= reached[0] <= reached[1] <= row["seconds"]
     assert "start to finish" in printed
 
 
