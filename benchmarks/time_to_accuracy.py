@@ -1,9 +1,10 @@
 """A baseline and its clone from start to finish, here and in PyTorch, on one device.
 
-    python benchmarks/time_to_accuracy.py --config=configs/digits.py --target=96
+    python benchmarks/time_to_accuracy.py --config=configs/digits.py --target=96 --again
     python benchmarks/time_to_accuracy.py --config=configs/cifar10_small.py \
+        --config.baseline.model=resnet20 --config.clone.model=resnet20 \
         --config.baseline.options={} --config.clone.options={} --config.epochs=10 \
-        --config.checkpoint_every_epochs=1 --config.data.path=DIRECTORY --target=45
+        --config.checkpoint_every_epochs=2 --config.data.path=DIRECTORY --target=40
 
 Starts `main.py` and then a PyTorch loop (eager, float32, data on the device, the same
 images, network, batch, schedule, augmentation and number of steps), each in a process

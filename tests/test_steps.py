@@ -294,15 +294,27 @@ def test_the_average_follows_the_variables_after_a_warm_up(rng):
 def test_many_steps_in_one_program_are_those_steps(rng):
     step, state = step_of(Small())
     batches = [make_batch(rng, number) for number in range(3)]
-    key, one_by_one, losses = jax.random.key(1), state, []
+    key, one_by_one, rows = jax.random.key(1), state, []
     for batch in batches:
         one_by_one, metrics = jax.jit(step)(one_by_one, {}, batch, key)
-        losses.append(metrics["loss"])
-    together, metrics = jax.jit(steps.make_many_steps(step))(state, {}, batches, key)
-    np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-4)
+        rows.append(metrics)
+    many = jax.jit(steps.pack_metrics(steps.make_many_steps(step)))
+    together, packed = many(state, {}, batches, key)
+    for found, row in zip(packed.by_step(), rows, strict=True):
+        assert found == pytest.approx(jax.tree.map(float, row), rel=1e-4)
     jax.tree.map(
         partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), together, one_by_one
     )
+
+
+def test_packed_metrics_of_a_step_are_its_metrics(rng):
+    step, state = step_of(Small())
+    arguments = (state, {}, make_batch(rng), jax.random.key(1))
+    _, metrics = jax.jit(step)(*arguments)
+    _, packed = jax.jit(steps.pack_metrics(step))(*arguments)
+    assert packed.values.shape == (len(metrics),)
+    (row,) = packed.by_step()
+    assert row == pytest.approx(jax.tree.map(float, metrics), rel=1e-6)
 
 
 @pytest.mark.parametrize("cached", [False, True])

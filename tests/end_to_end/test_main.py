@@ -1,6 +1,7 @@
 """main.py as a user starts it: messages and exit codes."""
 
 import json
+import subprocess
 import sys
 
 import program
@@ -30,6 +31,17 @@ def start(tfds_dir):
         return program.start([*before, *command], tfds_dir=tfds_dir)
 
     return start
+
+
+def test_training_starts_without_what_only_other_modes_need():
+    others = ["torch", "scipy.stats", "matplotlib", "onnx", "tensorflow"]
+    code = f"""
+import sys
+import clonalnet_jax.modes
+found = sorted(set({others}) & set(sys.modules))
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=program.ROOT, check=True)
 
 
 @pytest.mark.parametrize(
