@@ -6,8 +6,8 @@ Starts `main.py --config=configs/digits.py` (or what --config says) twice with o
 of compiled programs, and notes when the first step is done, first with nothing in the
 cache and then with all. Then trains the baseline for --steps steps in this process, and
 compares the time of a step in the loop, with its logging but without evaluation and
-saving, with that of the same program called again and again on one batch: 25 steps of
-the one, 25 of the other, and so on, of which the median ratio counts. And compares the
+saving, with that of the same program called again and again on one batch: 30 steps of
+the one, 30 of the other, and so on, of which the median ratio counts. And compares the
 memory of the process after a tenth of the steps with that at the end.
 """
 
@@ -36,7 +36,8 @@ from clonalnet_jax.quiet import quieten
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/digits.py", lock_config=True
 )
-_BLOCK = 25
+# No multiple of what configs log after, which would fall between two measurements.
+_BLOCK = 30
 _STEPS = flags.DEFINE_integer("steps", 1000, "Of the run that is watched.", _BLOCK)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _ROOT = Path(__file__).parent.parent
@@ -126,8 +127,7 @@ def _watch(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 start = time.perf_counter()
             elif count % _BLOCK == 0:
                 jax.block_until_ready(result)
-                now = time.perf_counter()
-                seconds["loop"].append((now - start) / (_BLOCK - 1))
+                seconds["loop"].append(time.perf_counter() - start)
                 copy = jax.tree.map(jax.numpy.copy, result[0])
                 copy, metrics = take(copy, variables, batches, key)
                 jax.block_until_ready(metrics)
@@ -135,8 +135,7 @@ def _watch(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 for _ in range(_BLOCK - 1):
                     copy, metrics = take(copy, variables, batches, key)
                 jax.block_until_ready(metrics)
-                now = time.perf_counter()
-                seconds["bare"].append((now - start) / (_BLOCK - 1))
+                seconds["bare"].append(time.perf_counter() - start)
             if count in (early, _STEPS.value):
                 rss.append(_rss())
             return result
@@ -151,8 +150,8 @@ def _watch(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     # A slow moment of the machine hits one of a pair, here and there.
     ratios = np.divide(seconds["bare"], seconds["loop"])
     return {
-        "loop_step_seconds": float(np.median(seconds["loop"])),
-        "bare_step_seconds": float(np.median(seconds["bare"])),
+        "loop_step_seconds": float(np.median(seconds["loop"])) / (_BLOCK - 1),
+        "bare_step_seconds": float(np.median(seconds["bare"])) / (_BLOCK - 1),
         "idle": 1 - float(np.median(ratios)),
         "rss_mib": rss,
         "rss_step": early,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,13 +79,13 @@ class Feed:
         assert isinstance(self.source, Arrays)
         images = _on_device(self.mesh, self.source)
         gather = partition.jit_gather(self.mesh)
-        for local in indices:
-            # One process's own arrays go to the devices with the call, for a tenth of
-            # the host's time.
-            alone = jax.process_count() == 1
-            yield gather(
-                images, local if alone else partition.shard_batch(self.mesh, local)
-            )
+        batches: Iterable[Any] = indices
+        # A single process's arrays go to the devices with the call, for a tenth of the
+        # host's time.
+        if jax.process_count() > 1:
+            batches = (partition.shard_batch(self.mesh, batch) for batch in indices)
+        for batch in batches:
+            yield gather(images, batch)
 
     def _streamed(self, batches: Iterable[loader.Batch]) -> Iterator[DeviceBatch]:
         whole = self._count_skipped(batches)

@@ -36,7 +36,10 @@ def tfds_dir(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def one_device():
-    """For what has nothing to do with devices: compiled in a third of the time."""
+    """For what has nothing to do with devices: compiled in a third of the time.
+
+    From its first use to the end of the module, so that a module's fixtures can use it.
+    """
     mesh = partition.make_mesh(jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
