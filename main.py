@@ -8,8 +8,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from clonalnet_jax import distributed
 from clonalnet_jax.command import start
+from clonalnet_jax.runtime import processes
 
 _MODES = """train whatever is missing, evaluate what the workdir holds, compare
 methods over seeds (config.compare), predict IMAGE..., export a network, or report on
@@ -34,7 +34,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "By default <workdir>/export/<run>
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     "auto",
-    distributed.MODES,
+    processes.MODES,
     "Whether to join other processes; auto: where Slurm, Cloud TPU or the like says.",
 )
 
@@ -42,7 +42,7 @@ _DISTRIBUTED = flags.DEFINE_enum(
 def main(config: ConfigDict | None, arguments: list[str]) -> int:
     """Hands over to the package."""
     # Before the first array, which an import below makes.
-    distributed.start(_DISTRIBUTED.value)
+    processes.start(_DISTRIBUTED.value)
     # Imported late, so that --help and a mistyped key are answered at once.
     from clonalnet_jax.modes import run_mode
 

@@ -22,9 +22,9 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import make_sharded, random_batch
-from clonalnet_jax import partition
-from clonalnet_jax.checkpoints import Checkpoints, Meta
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.workdir.checkpoints import Checkpoints, Meta
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images a step.")

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clonalnet_jax import answers, partition, steps
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import create_model, native_size
+from clonalnet_jax.data import make_preprocess
+from clonalnet_jax.models import create_model, eval_logits, native_size
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.training import answers, steps
+from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.weights import fold_batch_norm
 from configs import default
 
 RATE, MOMENTUM = 0.01, 0.9
 _TOP_K = 16
-_prepare = make_prepare(mean=(0.5,), std=(0.25,))
+_prepare = make_preprocess(mean=(0.5,), std=(0.25,))
 
 
 class Contender(NamedTuple):
@@ -154,7 +155,7 @@ def make_sharded(name: str, devices: int, classes: int) -> Sharded:
         optimizer,
         make_method("clone", default.get_config()).loss_fn,
         _prepare,
-        baseline=partial(steps.predict, model),
+        baseline=partial(eval_logits, model),
         gradients_in_parts=partition.gradients_in_parts(mesh),
     )
     init = partial(steps.init_state, model, optimizer, image_shape=shape)

@@ -24,11 +24,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax.baseline import Teacher, freeze
-from clonalnet_jax.experiment import Experiment, open_experiment
-from clonalnet_jax.network import load_network
-from clonalnet_jax.quiet import quieten
-from clonalnet_jax.steps import predict
+from clonalnet_jax.models import eval_logits
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.trained.network import load_network
+from clonalnet_jax.training.baseline import Teacher, freeze
+from clonalnet_jax.training.experiment import Experiment, open_experiment
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "That holds a baseline.", required=True)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     del argv
     experiment = open_experiment(_CONFIG.value, Path(_WORKDIR.value))
     network = load_network(experiment.workdir / "baseline", experiment.mesh)
-    plain = Teacher(partial(predict, network.model), network.variables)
+    plain = Teacher(partial(eval_logits, network.model), network.variables)
     expected, speed = _run(experiment, plain)
     table = Table(title=f"{network.meta.model} on {len(expected):,} test images")
     for column in (
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
 
 def _run(experiment: Experiment, teacher: Teacher) -> tuple[np.ndarray, float]:
     """Logits of the test split, float32, and images per second."""
-    prepare = experiment.make_prepare()
+    prepare = experiment.make_preprocess()
     test = experiment.dataset.test
     size = len(test) // _BATCH * _BATCH
     images = np.stack([test[index].image for index in range(size)])

@@ -25,12 +25,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax import partition
-from clonalnet_jax.classifier import Classifier, load_classifier
+from clonalnet_jax.analysis.grad_cam import grad_cam, peak_in_box
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.explain import grad_cam, peak_in_box
-from clonalnet_jax.quiet import quieten
-from clonalnet_jax.workdir import read_json, read_results
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.trained.classifier import Classifier, load_classifier
+from clonalnet_jax.workdir.directory import read_json, read_results
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of a --mode=train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Unpacked Tiny-ImageNet.", required=True)

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import make_sharded, random_batch
 from benchmarks.measuring import take_turns, use_host_devices
-from clonalnet_jax import partition
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Of each device, unless it is varied.")

@@ -42,15 +42,15 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.torch_reference import import_torch
-from clonalnet_jax import partition
-from clonalnet_jax.data import loader, make_prepare
+from clonalnet_jax.data import loader, make_preprocess
 from clonalnet_jax.data.images import decode
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Files, Noise
 from clonalnet_jax.data.reencode import reencode
 from clonalnet_jax.data.sources import Arrays, Images
-from clonalnet_jax.feed import Feed
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.training.feed import Feed
 from configs import default
 
 _IMAGES = flags.DEFINE_string("images", None, "<class>/<image>.", required=True)
@@ -228,7 +228,7 @@ def _small_images() -> dict[str, float]:
     loading = loader.Loading((32, 32, 3), "raise", 1, 0)
     arrays = Arrays(pixels, labels, Images(records, np.arange(size), _reader()))
     feed = Feed(mesh, arrays, loading, print)
-    prepare = jax.jit(make_prepare(mean=_MEAN, std=_STD, crop_padding=4, flip=True))
+    prepare = jax.jit(make_preprocess(mean=_MEAN, std=_STD, crop_padding=4, flip=True))
     key = jax.random.key(0)
     steps = size // batch
 

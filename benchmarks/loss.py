@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.measuring import plain_loss, take_turns
 from clonalnet_jax.losses import focusing_picking_loss
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime.quiet import quieten
 
 _SIZES = flags.DEFINE_list(
     "sizes",

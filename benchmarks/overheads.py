@@ -30,8 +30,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.measuring import with_compiled_in
-from clonalnet_jax import run, training
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.training import loop, story
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/digits.py", lock_config=True
@@ -112,7 +112,7 @@ def _watch(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     config.checkpoint_every_epochs = 1e9
     seconds: dict[str, list[float]] = {"loop": [], "bare": []}
     rss: list[float] = []
-    original = run._make_take_steps
+    original = loop._make_take_steps
 
     def make_take_steps(*arguments: Any) -> Any:
         take = original(*arguments)
@@ -142,11 +142,11 @@ def _watch(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
         return observed
 
-    run._make_take_steps = make_take_steps
+    loop._make_take_steps = make_take_steps
     try:
-        training.train(config, workdir)
+        story.train(config, workdir)
     finally:
-        run._make_take_steps = original
+        loop._make_take_steps = original
     # A slow moment of the machine hits one of a pair, here and there.
     ratios = np.divide(seconds["bare"], seconds["loop"])
     return {

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Sharded, make_sharded, random_batch
 from benchmarks.measuring import communication, use_host_devices
-from clonalnet_jax import partition
 from clonalnet_jax.models import count_parameters
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")

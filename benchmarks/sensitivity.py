@@ -30,15 +30,15 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from clonalnet_jax.analysis.confusion import confusing_categories
+from clonalnet_jax.analysis.significance import paired_difference
 from clonalnet_jax.command import start
-from clonalnet_jax.confusion import confusing_categories
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.experiment import open_experiment
-from clonalnet_jax.network import load_network
 from clonalnet_jax.report.rendering import Draw, Theme, render
-from clonalnet_jax.statistics import paired_difference
-from clonalnet_jax.training import train
-from clonalnet_jax.workdir import flatten, read_results, write_atomically
+from clonalnet_jax.trained.network import load_network
+from clonalnet_jax.training.experiment import open_experiment
+from clonalnet_jax.training.story import train
+from clonalnet_jax.workdir.directory import flatten, read_results, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/sensitivity", "Of runs and results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many: config.seed, and on.", 2)

@@ -32,11 +32,11 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax import partition
-from clonalnet_jax.checkpoints import restore_variables
-from clonalnet_jax.predictions import read_predictions
-from clonalnet_jax.quiet import quieten
-from clonalnet_jax.workdir import read_results
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.quiet import quieten
+from clonalnet_jax.workdir.checkpoints import restore_variables
+from clonalnet_jax.workdir.directory import read_results
+from clonalnet_jax.workdir.saved_logits import read_logits
 
 _KILLS = flags.DEFINE_integer("kills", 50, "How many, over all runs.", 1)
 _SECONDS = flags.DEFINE_float(
@@ -196,7 +196,7 @@ def _compare(reference: Path, workdir: Path) -> list[str]:
             for path in (reference, workdir)
         ]
         pairs = [
-            [*leaves, read_predictions(path, run).logits]
+            [*leaves, read_logits(path, run).logits]
             for leaves, path in zip(pairs, (reference, workdir), strict=True)
         ]
         close = all(

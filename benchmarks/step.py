@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import MOMENTUM, RATE, Setting, make_setting
 from benchmarks.measuring import footprint, speeds, take_turns
-from clonalnet_jax.partition import loops_are_fast
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime.partition import loops_are_fast
+from clonalnet_jax.runtime.quiet import quieten
 
 _MODELS = flags.DEFINE_list("models", ["resnet20"], "Names of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a step.", 1)

@@ -27,8 +27,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Contender, make_setting
-from clonalnet_jax.partition import loops_are_fast
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime.partition import loops_are_fast
+from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a step.", 1)

@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from clonalnet_jax.errors import UserError, explain_flag_error
-from clonalnet_jax.quiet import quieten
+from clonalnet_jax.runtime.quiet import quieten
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="Experiment, such as configs/digits.py.", lock_config=True

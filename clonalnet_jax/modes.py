@@ -9,7 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clonalnet_jax import interruption, training
+from clonalnet_jax.runtime import interruption
+from clonalnet_jax.training import story
 
 
 def run_mode(
@@ -50,20 +51,20 @@ def run_mode(
     assert config is not None, "every other mode has one"
     configure_jax(config, workdir)
     if mode == "predict":
-        from clonalnet_jax.predict import run_predict
+        from clonalnet_jax.trained.predict import run_predict
 
         return run_predict(config, workdir, images, run=run)
     if mode == "export":
-        from clonalnet_jax.export import export
+        from clonalnet_jax.trained.export import export
 
         path = Path(output) if output else None
         print(export(config, workdir, format=format, run=run, output=path))
         return 0
-    act: Callable[..., Any] = training.train
+    act: Callable[..., Any] = story.train
     if mode == "evaluate":
-        act = training.evaluate
+        act = story.evaluate
     elif mode == "compare":
-        from clonalnet_jax.compare import compare as act
+        from clonalnet_jax.comparing.running import compare as act
     interruption.listen(watchdog_minutes=config.watchdog_minutes)
     try:
         act(config, workdir, force_config=force_config)

@@ -1,13 +1,31 @@
-"""What training carries from step to step."""
+"""What training carries from step to step, and the types of what it is built from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import chex
 import flax.struct
 import jax
+from jaxtyping import Array, Float, Shaped
 
 Variables = Mapping[str, chex.ArrayTree]
 """`params` and `batch_stats` of a network."""
+Batch = Mapping[str, Array]
+"""Arrays by name, each `[batch, ...]`: `image`, `label`, and what a step needs more."""
+Metrics = dict[str, Array]
+Terms = dict[str, Array]
+ForwardFn = Callable[[Any, Float[Array, "b h w c"]], Float[Array, "b classes"]]
+"""`(variables, images) -> logits`, in eval mode."""
+PreprocessFn = Callable[
+    [Batch, chex.PRNGKey | None],
+    tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]],
+]
+"""`(batch, key) -> (images, labels)`: what a network and its loss are given."""
+LossFn = Callable[[Array, Any, Array], Terms]
+"""`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them.
+
+Where the method can, `baseline_logits` may be the baseline's cached `answers.Answers`.
+"""
 
 
 @flax.struct.dataclass

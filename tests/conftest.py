@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clonalnet_jax import partition
+from clonalnet_jax.runtime import partition
 from configs import digits
 
 # Before the first array is made: the number of devices is fixed from then on.

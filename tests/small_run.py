@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clonalnet_jax import distributed, partition, steps
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
-from clonalnet_jax.models import layers
+from clonalnet_jax.data import make_preprocess
+from clonalnet_jax.models import eval_logits, layers
+from clonalnet_jax.runtime import partition, processes
+from clonalnet_jax.training import steps
+from clonalnet_jax.training.methods import make_method
 from configs import default
 
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 10, 32, 6
@@ -51,19 +52,19 @@ def local_share(step):
 
 def main():
     """Trains and evaluates; prints losses, variables and what the evaluation sums."""
-    distributed.start("auto")
+    processes.start("auto")
     mesh, model, optimizer = partition.make_mesh(), Small(), optax.sgd(0.05, 0.9)
     init = partial(steps.init_state, model, optimizer, image_shape=SHAPE)
     shapes = jax.eval_shape(init, jax.random.key(0))
     placed = partition.shard_state(mesh, shapes, fsdp=True)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
-    prepare = make_prepare(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
+    prepare = make_preprocess(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
     train_step = steps.make_train_step(
         model,
         optimizer,
         make_method("clone", default.get_config()).loss_fn,
         prepare,
-        baseline=partial(steps.predict, model),
+        baseline=partial(eval_logits, model),
     )
     step = partition.jit_train_step(mesh, train_step, state_shardings=shardings)
     jit_init = partition.jit_init(mesh, init, shardings=shardings)

@@ -4,7 +4,7 @@ Randomness is counter-based: the key of an example is folded from (seed, epoch,
 example index), so an image is augmented alike on one device or a thousand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chex
@@ -14,14 +14,10 @@ from jaxtyping import Array, Float, Num, Shaped
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data.mixing import mix
-
-PrepareFn = Callable[
-    [Mapping[str, Array], chex.PRNGKey | None],
-    tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]],
-]
+from clonalnet_jax.state import PreprocessFn
 
 
-def make_prepare(
+def make_preprocess(
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -31,7 +27,7 @@ def make_prepare(
     mixup_alpha: float = 0.0,
     cutmix_alpha: float = 0.0,
     num_classes: int = 0,
-) -> PrepareFn:
+) -> PreprocessFn:
     """Builds the function from a batch to the network's input.
 
     Args:
@@ -87,8 +83,8 @@ def make_prepare(
     return prepare
 
 
-def prepare_options(config: ConfigDict) -> dict[str, Any]:
-    """The arguments of `make_prepare` that `config.data` holds."""
+def preprocess_options(config: ConfigDict) -> dict[str, Any]:
+    """The arguments of `make_preprocess` that `config.data` holds."""
     names = ("mean", "std", "crop_padding", "flip", "cutout", "mixup_alpha")
     return {name: config[name] for name in (*names, "cutmix_alpha")}
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data import folder, tfds_source
+from clonalnet_jax.data import class_folders, tfds_source
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.data.sources import (
@@ -100,7 +100,7 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     """
     if config.synthetic:
         return _synthetic(config)
-    readers = {"folder": folder.open_splits, "tfds": tfds_source.open_splits}
+    readers = {"folder": class_folders.open_splits, "tfds": tfds_source.open_splits}
     if config.source not in readers:
         raise unknown_name("config.data.source", config.source, readers)
     return readers[config.source](config)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from clonalnet_jax.data.sources import (
-    Example,
+    DecodedImage,
     Source,
     UnreadableImageError,
     whole_image,
@@ -218,7 +218,7 @@ def _train_batch(
 
 def _readable(
     source: Source, loading: Loading, index: int, rng: np.random.Generator
-) -> tuple[Example, bool]:
+) -> tuple[DecodedImage, bool]:
     """An example, or the next that can be read; and whether it is another."""
     for offset in range(len(source)):
         place = (index + offset) % len(source)

@@ -21,9 +21,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from clonalnet_jax.data.builders.cifar import cifar10, cifar100
-from clonalnet_jax.data.builders.content import Content, Encoded, make_builder
+from clonalnet_jax.data.builders.content import Content, EncodedImage, make_builder
 from clonalnet_jax.data.builders.digits import digits
-from clonalnet_jax.data.builders.folder import folder
+from clonalnet_jax.data.builders.image_folder import image_folder
 from clonalnet_jax.data.builders.tiny_imagenet import tiny_imagenet
 from clonalnet_jax.data.images import BadImageError, decode
 from clonalnet_jax.data.reencode import reencode
@@ -34,7 +34,7 @@ _FROM_SOURCE: dict[str, Callable[[Path], Content]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "tiny_imagenet": tiny_imagenet,
-    "folder": folder,
+    "folder": image_folder,
 }
 
 
@@ -168,8 +168,8 @@ def _checked(content: Content, request: Request) -> Content:
 
 
 def _check_each(
-    go: Callable[[], Iterator[Encoded]], request: Request
-) -> Iterator[Encoded]:
+    go: Callable[[], Iterator[EncodedImage]], request: Request
+) -> Iterator[EncodedImage]:
     for example in go():
         try:
             if request.shorter_side is None:

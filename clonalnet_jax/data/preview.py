@@ -35,8 +35,8 @@ def contact_sheet(config: ConfigDict) -> Image.Image:
     rows = min(_ROWS, len(dataset.train))
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))
     index = np.sort(order[:rows])
-    prepare = data.make_prepare(
-        **data.prepare_options(config.data), num_classes=dataset.num_classes
+    prepare = data.make_preprocess(
+        **data.preprocess_options(config.data), num_classes=dataset.num_classes
     )
     prepare = jax.jit(prepare)
     key = jax.random.key(config.seed)

@@ -10,7 +10,7 @@ import numpy as np
 from clonalnet_jax.errors import UserError
 
 
-class Record(NamedTuple):
+class StoredImage(NamedTuple):
     """One example.
 
     Attributes:
@@ -28,7 +28,7 @@ class Records(Protocol):
     def __len__(self) -> int:
         """Number of examples."""
 
-    def __getitem__(self, index: int, /) -> Record:
+    def __getitem__(self, index: int, /) -> StoredImage:
         """One example."""
 
     def name(self, index: int) -> str:
@@ -73,11 +73,11 @@ class Files:
         """Number of files."""
         return len(self.paths)
 
-    def __getitem__(self, index: int, /) -> Record:
+    def __getitem__(self, index: int, /) -> StoredImage:
         """Reads one file."""
         path = Path(self.name(index))
         try:
-            return Record(path.read_bytes(), int(self.classes[index]))
+            return StoredImage(path.read_bytes(), int(self.classes[index]))
         except OSError as error:
             raise UserError(
                 f"image {path}",
@@ -115,14 +115,14 @@ class Noise:
         """Number of examples."""
         return self.size
 
-    def __getitem__(self, index: int, /) -> Record:
+    def __getitem__(self, index: int, /) -> StoredImage:
         """Draws one image, always the same."""
         rng = np.random.default_rng((self.seed, index))
         pixels = rng.integers(192, size=self.shape, dtype=np.uint8)
         label = index % self.num_classes
         row = label * self.shape[0] // self.num_classes
         pixels[row, :, :] += 63  # something to learn
-        return Record(pixels, label)
+        return StoredImage(pixels, label)
 
     def name(self, index: int) -> str:
         """Its place."""

@@ -18,7 +18,7 @@ class UnreadableImageError(UserError):
     """An image that cannot be used; `config.data.on_error` decides what follows."""
 
 
-class Example(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image as the network is given it, but for what happens on the device.
 
     Attributes:
@@ -36,10 +36,10 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of examples."""
 
-    def __getitem__(self, index: int, /) -> Example:
+    def __getitem__(self, index: int, /) -> DecodedImage:
         """One example as evaluation sees it."""
 
-    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+    def augmented(self, index: int, rng: np.random.Generator) -> DecodedImage:
         """One example as training sees it, before what is done on the device."""
 
     def name(self, index: int) -> str:
@@ -67,11 +67,11 @@ class Images:
         """Number of examples."""
         return len(self.indices)
 
-    def __getitem__(self, index: int, /) -> Example:
+    def __getitem__(self, index: int, /) -> DecodedImage:
         """One example as evaluation sees it."""
         return self._read(index, None)
 
-    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+    def augmented(self, index: int, rng: np.random.Generator) -> DecodedImage:
         """One example as training sees it."""
         return self._read(index, rng)
 
@@ -87,10 +87,10 @@ class Images:
         """The examples of these indices, in their order."""
         return dataclasses.replace(self, indices=self.indices[indices])
 
-    def _read(self, index: int, rng: np.random.Generator | None) -> Example:
+    def _read(self, index: int, rng: np.random.Generator | None) -> DecodedImage:
         record = self.records[int(self.indices[index])]
         try:
-            return Example(self.reader(record.image, rng), record.label)
+            return DecodedImage(self.reader(record.image, rng), record.label)
         except BadImageError as error:
             raise UnreadableImageError(
                 f"image {self.name(index)}",
@@ -119,11 +119,11 @@ class Arrays:
         """Number of examples."""
         return len(self.classes)
 
-    def __getitem__(self, index: int, /) -> Example:
+    def __getitem__(self, index: int, /) -> DecodedImage:
         """One example."""
-        return Example(self.images[index], int(self.classes[index]))
+        return DecodedImage(self.images[index], int(self.classes[index]))
 
-    def augmented(self, index: int, rng: np.random.Generator) -> Example:
+    def augmented(self, index: int, rng: np.random.Generator) -> DecodedImage:
         """One example; all that happens to it happens on the device."""
         del rng
         return self[index]
@@ -142,7 +142,7 @@ def whole_image(
     index: int,
     shape: tuple[int, int, int],
     rng: np.random.Generator | None = None,
-) -> Example:
+) -> DecodedImage:
     """One example of a source, of the shape that all examples must have.
 
     Args:

@@ -12,7 +12,7 @@ from tensorflow_datasets.core import read_only_builder
 
 from clonalnet_jax.data.builders.content import make_builder
 from clonalnet_jax.data.builders.digits import digits
-from clonalnet_jax.data.records import Record, Split
+from clonalnet_jax.data.records import Split, StoredImage
 from clonalnet_jax.errors import UserError
 
 # Built here on first use; every other name must have been prepared before.
@@ -37,7 +37,7 @@ class TfdsRecords:
         """Number of examples."""
         return len(self.examples)
 
-    def __getitem__(self, index: int, /) -> Record:
+    def __getitem__(self, index: int, /) -> StoredImage:
         """Reads one example."""
         try:
             example = self.examples[index]
@@ -56,7 +56,7 @@ class TfdsRecords:
                 expected=f"0 to {self.num_classes - 1}",
                 remedy="prepare the data set again, with labels that fit its classes",
             )
-        return Record(example["image"], label)
+        return StoredImage(example["image"], label)
 
     def name(self, index: int) -> str:
         """Its place."""

@@ -14,12 +14,13 @@ The features of the last stage, and gradients with respect to them, are reached 
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.convnext import ConvNeXt
@@ -34,6 +35,7 @@ from clonalnet_jax.models.wide_resnet import WideResNet
 __all__ = [
     "count_parameters",
     "create_model",
+    "eval_logits",
     "feature_gradient",
     "logits_and_features",
     "model_names",
@@ -132,6 +134,13 @@ def create_model(
     for field, value in values.items():
         _check_value(name, field, value, fields[field])
     return constructor(dtype=dtype, **values)
+
+
+def eval_logits(
+    model: nn.Module, variables: Any, images: Float[Array, "b h w c"]
+) -> Float[Array, "b classes"]:
+    """Logits in eval mode: running statistics, nothing random, nothing updated."""
+    return cast(Array, model.apply(variables, images, train=False))
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:

@@ -15,9 +15,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     Mlp,
     check_image_size,
-    classifier,
     conv,
     global_mean,
+    head,
     layer_norm,
     narrow_normal,
 )
@@ -84,9 +84,9 @@ class Head(nn.Module):
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b classes"]:
         """Pooled features to logits."""
         x = layer_norm(dtype=self.dtype, name="norm")(x)
-        return classifier(
-            self.num_classes, init=narrow_normal, dtype=self.dtype, name="fc"
-        )(x)
+        return head(self.num_classes, init=narrow_normal, dtype=self.dtype, name="fc")(
+            x
+        )
 
 
 class ConvNeXt(nn.Module):

@@ -132,7 +132,7 @@ def dense(
     return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
 
 
-def classifier(
+def head(
     num_classes: int,
     *,
     init: nn.initializers.Initializer = torch_default,

@@ -13,9 +13,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
-    classifier,
     conv,
     global_mean,
+    head,
 )
 
 # Expansion, width, repeats and stride (Sandler et al. 2018, table 2).
@@ -113,7 +113,7 @@ class MobileNetV2(nn.Module):
         x = global_mean(tap(self, x))
         init = nn.initializers.normal(0.01)
         name = "classifier_0" if self.half else "classifier_1"
-        return classifier(self.num_classes, init=init, dtype=self.dtype, name=name)(x)
+        return head(self.num_classes, init=init, dtype=self.dtype, name=name)(x)
 
     def _blocks(self) -> list[tuple[str, int, int, int]]:
         """Name, expansion, width and stride of each block."""

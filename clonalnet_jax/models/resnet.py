@@ -16,9 +16,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
-    classifier,
     conv,
     global_mean,
+    head,
 )
 
 
@@ -142,7 +142,7 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_{index}",
                 )(x)
         x = global_mean(tap(self, x))
-        return classifier(self.num_classes, dtype=self.dtype, name="fc")(x)
+        return head(self.num_classes, dtype=self.dtype, name="fc")(x)
 
     def _stem(self, images: Array, conv: ModuleFactory, norm: ModuleFactory) -> Array:
         kernel, stride = (3, 1) if self.small_stem else (7, 2)

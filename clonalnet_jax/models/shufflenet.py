@@ -12,9 +12,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
-    classifier,
     conv,
     global_mean,
+    head,
     shuffle_channels,
     torch_default,
 )
@@ -130,7 +130,7 @@ class ShuffleNet(nn.Module):
         if self.version == 2:
             x = nn.relu(norm(name="bn2")(make_conv(1024, 1, name="conv2")(x)))
         x = global_mean(tap(self, x))
-        return classifier(self.num_classes, dtype=self.dtype, name="linear")(x)
+        return head(self.num_classes, dtype=self.dtype, name="linear")(x)
 
     def _unit(self, width: int, *, down: bool) -> ModuleFactory:
         if self.version == 1:

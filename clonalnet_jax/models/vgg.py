@@ -12,9 +12,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     check_image_size,
-    classifier,
     conv,
     global_mean,
+    head,
 )
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -58,6 +58,4 @@ class Vgg(nn.Module):
                 x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = global_mean(tap(self, x))
         init = nn.initializers.normal(0.01)
-        return classifier(
-            self.num_classes, init=init, dtype=self.dtype, name="classifier"
-        )(x)
+        return head(self.num_classes, init=init, dtype=self.dtype, name="classifier")(x)

@@ -14,9 +14,9 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     Mlp,
-    classifier,
     conv,
     dense,
+    head,
     layer_norm,
     narrow_normal,
     torch_default,
@@ -133,7 +133,7 @@ class VisionTransformer(nn.Module):
             watch = partial(tap, self) if index == self.depth - 1 else None
             x = Block(self.num_heads, self.dtype, name=f"blocks_{index}")(x, watch)
         x = layer_norm(dtype=self.dtype, name="norm")(x[:, 0])
-        return classifier(
+        return head(
             self.num_classes, init=narrow_normal, dtype=self.dtype, name="head"
         )(x)
 

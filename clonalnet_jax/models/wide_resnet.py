@@ -12,9 +12,9 @@ from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
-    classifier,
     conv,
     global_mean,
+    head,
 )
 
 
@@ -95,4 +95,4 @@ class WideResNet(nn.Module):
             )(x)
         x = nn.relu(norm(name="bn1")(x))
         x = global_mean(tap(self, x))
-        return classifier(self.num_classes, dtype=self.dtype, name="fc")(x)
+        return head(self.num_classes, dtype=self.dtype, name="fc")(x)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from clonalnet_jax.calibration import cross_fit, fit_temperature
-from clonalnet_jax.reliability import Reliability, reliability, risk_coverage
+from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
+from clonalnet_jax.analysis.reliability import Reliability, reliability, risk_coverage
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Picture, Table

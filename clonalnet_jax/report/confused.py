@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from clonalnet_jax.confusion import (
+from clonalnet_jax.analysis.confusion import (
     Confusion,
     class_gains,
     cluster_order,
-    compare_confusion,
     confused_groups,
     confused_pairs,
     confusing_of,
+    count_confusion,
 )
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
@@ -30,7 +30,7 @@ _PAIRS, _GROUPS, _MATRIX, _BARS, _ROWS = 12, 8, 24, 30, 60
 def confusion_section(evidence: Evidence, directory: Path) -> dict[str, Any]:
     """Pairs, matrices, groups and classes; `csv` has every class."""
     config, names = evidence.experiment.config, evidence.class_names
-    counted = compare_confusion(
+    counted = count_confusion(
         evidence.logits["baseline"],
         evidence.logits[evidence.clone],
         evidence.labels,

@@ -11,15 +11,16 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from clonalnet_jax import partition
-from clonalnet_jax.classifier import load_classifier
+from clonalnet_jax.analysis.grad_cam import grad_cam
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.experiment import Experiment, open_experiment
-from clonalnet_jax.explain import grad_cam
-from clonalnet_jax.network import Network
-from clonalnet_jax.predictions import Predictions, predictions_path, read_predictions
-from clonalnet_jax.steps import Batch, predict
-from clonalnet_jax.workdir import read_json, read_results, trained_runs
+from clonalnet_jax.models import eval_logits
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.state import Batch
+from clonalnet_jax.trained.classifier import load_classifier
+from clonalnet_jax.trained.network import Network
+from clonalnet_jax.training.experiment import Experiment, open_experiment
+from clonalnet_jax.workdir.directory import read_json, read_results, trained_runs
+from clonalnet_jax.workdir.saved_logits import SavedLogits, logits_path, read_logits
 
 _BATCH = 16
 
@@ -66,7 +67,7 @@ class Evidence(NamedTuple):
         return self.experiment.dataset.test[int(self.positions[index])].image
 
 
-def gather(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
+def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
     """Reads or computes what every network of a workdir answers.
 
     Args:
@@ -92,7 +93,7 @@ def gather(workdir: Path, config: ConfigDict | None, *, run: str) -> Evidence:
     for name in names:
         saved = _saved(experiment, name)
         if saved is None:
-            experiment.reporter.say(f"report: {name} on the test split")
+            experiment.journal.say(f"report: {name} on the test split")
         answers[name] = saved or _compute(experiment, name)
     first, positions = answers["baseline"]
     logits = {name: answer.logits for name, (answer, _) in answers.items()}
@@ -120,7 +121,7 @@ def heat_maps(
     """
     mesh = partition.make_mesh(jax.local_devices()[:1])
     network = _network(evidence.experiment, run, mesh)
-    prepare = evidence.experiment.make_prepare()
+    prepare = evidence.experiment.make_preprocess()
 
     @jax.jit
     def look(variables: Any, pixels: jax.Array) -> jax.Array:
@@ -165,25 +166,25 @@ def _open(directory: Path, config: ConfigDict | None) -> Experiment:
         ) from error
 
 
-def _saved(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray] | None:
+def _saved(experiment: Experiment, run: str) -> tuple[SavedLogits, np.ndarray] | None:
     """What was saved with the run's figures, if it is of this whole test split."""
-    if not predictions_path(experiment.workdir, run).exists():
+    if not logits_path(experiment.workdir, run).exists():
         return None
-    saved = read_predictions(experiment.workdir, run)
+    saved = read_logits(experiment.workdir, run)
     images = len(experiment.dataset.test)
     if saved.logits.shape != (images, experiment.dataset.num_classes):
         return None
     return saved, np.arange(images)
 
 
-def _compute(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray]:
+def _compute(experiment: Experiment, run: str) -> tuple[SavedLogits, np.ndarray]:
     """Evaluates a run's checkpoint on the test split; also gives the positions."""
     network = _network(experiment, run, experiment.mesh)
-    prepare = experiment.make_prepare()
+    prepare = experiment.make_preprocess()
 
     def step(variables: Any, batch: Batch) -> dict[str, jax.Array]:
         images, labels = prepare(batch, None)
-        logits = predict(network.model, variables, images).astype(jnp.float32)
+        logits = eval_logits(network.model, variables, images).astype(jnp.float32)
         return {"logits": logits, "labels": labels, "mask": batch["mask"]}
 
     jitted = partition.jit_eval_step(experiment.mesh, step)
@@ -194,7 +195,7 @@ def _compute(experiment: Experiment, run: str) -> tuple[Predictions, np.ndarray]
     ]
     whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     positions = np.flatnonzero(whole["mask"])
-    predictions = Predictions(whole["logits"][positions], whole["labels"][positions])
+    predictions = SavedLogits(whole["logits"][positions], whole["labels"][positions])
     return predictions, positions
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from clonalnet_jax.reliability import Reliability, RiskCoverage
+from clonalnet_jax.analysis.reliability import Reliability, RiskCoverage
 from clonalnet_jax.report.rendering import Draw, Theme
 
 # Lines differ by more than their colours.

@@ -16,7 +16,7 @@ _SIDE = 112  # pixels that an image has at least and about, as it is shown
 _HEAT = mpl.colormaps["inferno"]  # even in lightness, whatever the eyes
 
 
-class Answer(NamedTuple):
+class Opinion(NamedTuple):
     """What a network says of an image.
 
     Attributes:
@@ -44,8 +44,8 @@ class Exhibit(NamedTuple):
     position: int
     truth: str
     image: str
-    baseline: Answer
-    clone: Answer
+    baseline: Opinion
+    clone: Opinion
 
 
 class Gallery(NamedTuple):
@@ -97,7 +97,7 @@ def _exhibits(evidence: Evidence, indices: list[int]) -> list[Exhibit]:
     ]
 
 
-def _answers(evidence: Evidence, run: str, indices: Sequence[int]) -> list[Answer]:
+def _answers(evidence: Evidence, run: str, indices: Sequence[int]) -> list[Opinion]:
     answers = []
     for index, heat in zip(indices, heat_maps(evidence, run, indices), strict=True):
         logits = evidence.logits[run][index].astype(np.float64)
@@ -106,7 +106,7 @@ def _answers(evidence: Evidence, run: str, indices: Sequence[int]) -> list[Answe
         best = int(shares.argmax())
         pixels = _enlarge(evidence.pixels(index))
         answers.append(
-            Answer(
+            Opinion(
                 evidence.class_names[best],
                 100 * float(shares[best]),
                 data_uri(overlay(pixels, heat)),

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from clonalnet_jax.analysis.significance import mcnemar
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Headline, Table, Tile
 from clonalnet_jax.report.seeds import several_seeds
 from clonalnet_jax.report.words import signed
-from clonalnet_jax.statistics import mcnemar
-from clonalnet_jax.workdir import read_json, read_results
+from clonalnet_jax.workdir.directory import read_json, read_results
 
 _ONE_SEED = (
     "One seed is one seed: McNemar's test says how far chance among these test images "

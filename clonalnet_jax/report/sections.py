@@ -10,7 +10,7 @@ from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
-from clonalnet_jax.workdir import flatten, read_json
+from clonalnet_jax.workdir.directory import flatten, read_json
 
 
 def title(evidence: Evidence) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clonalnet_jax.comparison import METRICS, REFERENCES
+from clonalnet_jax.comparing.tables import METRICS, REFERENCES
 from clonalnet_jax.report.figures import draw_differences
 from clonalnet_jax.report.html import Column, Headline, Picture, Table, Tile
 from clonalnet_jax.report.rendering import render

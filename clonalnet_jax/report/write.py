@@ -8,11 +8,11 @@ import clonalnet_jax
 from clonalnet_jax.report import sections
 from clonalnet_jax.report.calibrated import calibration_section
 from clonalnet_jax.report.confused import confusion_section
-from clonalnet_jax.report.evidence import gather
+from clonalnet_jax.report.evidence import collect_evidence
 from clonalnet_jax.report.gallery import make_galleries
 from clonalnet_jax.report.headline import make_headline
 from clonalnet_jax.report.html import render_page
-from clonalnet_jax.workdir import write_atomically
+from clonalnet_jax.workdir.directory import write_atomically
 
 
 def write_report(
@@ -31,7 +31,7 @@ def write_report(
     Raises:
       UserError: there is no baseline, no such run, or the data cannot be read.
     """
-    evidence = gather(workdir, config, run=run)
+    evidence = collect_evidence(workdir, config, run=run)
     report = workdir / "report"
     figures = report / "figures"
     figures.mkdir(parents=True, exist_ok=True)

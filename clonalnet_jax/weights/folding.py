@@ -13,9 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from clonalnet_jax.models.layers import BatchNorm
-from clonalnet_jax.state import Variables
-from clonalnet_jax.steps import ForwardFn
-from clonalnet_jax.weights.tracing import norms_after_convolutions
+from clonalnet_jax.state import ForwardFn, Variables
+from clonalnet_jax.weights.structure import norms_after_convolutions
 
 
 def fold_batch_norm(

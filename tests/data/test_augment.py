@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from clonalnet_jax.data import make_prepare
+from clonalnet_jax.data import make_preprocess
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def batch(rng):
 
 def prepare(batch, key, **kwargs):
     options = {"mean": (0.0,), "std": (1.0,), "crop_padding": 2, "flip": True} | kwargs
-    return np.asarray(make_prepare(**options)(batch, key)[0])
+    return np.asarray(make_preprocess(**options)(batch, key)[0])
 
 
 def test_evaluation_only_normalises(batch):

@@ -9,7 +9,7 @@ from PIL import Image
 from clonalnet_jax.data import loader
 from clonalnet_jax.data.loader import Loading
 from clonalnet_jax.data.reader import Reader
-from clonalnet_jax.data.records import Record
+from clonalnet_jax.data.records import StoredImage
 from clonalnet_jax.data.sources import Images, UnreadableImageError
 from clonalnet_jax.errors import UserError
 
@@ -31,7 +31,7 @@ class Memory:
         pixels[:, :8] += 100
         Image.fromarray(pixels).save(file, "PNG")
         cut = 40 if index in self.broken else None
-        return Record(file.getvalue()[:cut], index % 7)
+        return StoredImage(file.getvalue()[:cut], index % 7)
 
     def name(self, index):
         """What to call it."""

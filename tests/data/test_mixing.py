@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clonalnet_jax.data import make_prepare
-from clonalnet_jax.methods import make_method
+from clonalnet_jax.data import make_preprocess
+from clonalnet_jax.training.methods import make_method
 from configs import default
 
 SIZE, CLASSES = 512, 5
@@ -24,7 +24,7 @@ def batch(rng):
 
 
 def mixed(batch, mixup_alpha, cutmix_alpha, key=0):
-    prepare = make_prepare(
+    prepare = make_preprocess(
         mean=(0.0,),
         std=(1.0,),
         mixup_alpha=mixup_alpha,
@@ -88,7 +88,7 @@ def test_with_both_each_example_takes_one_of_them(batch):
 
 
 def test_evaluation_mixes_nothing(batch):
-    prepare = make_prepare(
+    prepare = make_preprocess(
         mean=(0.0,), std=(1.0,), mixup_alpha=1.0, num_classes=CLASSES
     )
     images, labels = prepare(batch, None)

@@ -8,14 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from clonalnet_jax import compare, comparison, training
-from clonalnet_jax.calibration import fit_temperature
+from clonalnet_jax.analysis.calibration import fit_temperature
+from clonalnet_jax.analysis.metrics import measure_logits
+from clonalnet_jax.comparing import running, tables
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.evaluation import measure_logits
-from clonalnet_jax.predictions import (
-    Predictions,
-    read_predictions,
-    write_predictions,
+from clonalnet_jax.training import story
+from clonalnet_jax.workdir.saved_logits import (
+    SavedLogits,
+    read_logits,
+    write_logits,
 )
 from configs import digits
 
@@ -39,7 +40,7 @@ def compared(tmp_path_factory, tfds_dir, one_device):
     config.steps = 12
     config = config_of(config)
     workdir = tmp_path_factory.mktemp("compared")
-    real, calls = training.train_run, []
+    real, calls = story.train_run, []
 
     def interrupted(*args, **kwargs):
         calls.append(args[1])
@@ -48,12 +49,12 @@ def compared(tmp_path_factory, tfds_dir, one_device):
         return real(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_run", interrupted)
+        patch.setattr(story, "train_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            compare.compare(config, workdir)
+            running.compare(config, workdir)
     assert not (workdir / "compare.json").exists()
     finished = (workdir / "seed0" / "metrics.jsonl").read_text()
-    result = compare.compare(config, workdir)
+    result = running.compare(config, workdir)
     assert (workdir / "seed0" / "metrics.jsonl").read_text() == finished
     return config, workdir, result
 
@@ -107,8 +108,8 @@ def test_the_table_and_the_csv_say_the_same(compared):
 
 def test_a_second_start_opens_nothing(compared, monkeypatch, capsys):
     config, workdir, result = compared
-    monkeypatch.setattr(training, "open_experiment", None)
-    assert compare.compare(config, workdir) == result
+    monkeypatch.setattr(story, "open_experiment", None)
+    assert running.compare(config, workdir) == result
     assert "seed 1: finished already" in capsys.readouterr().out
 
 
@@ -117,7 +118,7 @@ def test_another_config_is_refused_although_all_is_finished(compared):
     other = copy.deepcopy(config)
     other.steps = 13
     with pytest.raises(UserError, match="another experiment"):
-        compare.compare(other, workdir)
+        running.compare(other, workdir)
 
 
 def test_lost_predictions_are_made_again_without_training(compared, tmp_path):
@@ -125,24 +126,24 @@ def test_lost_predictions_are_made_again_without_training(compared, tmp_path):
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w" / "seed1" / "predictions" / "dkd.safetensors").unlink()
     before = (tmp_path / "w" / "seed1" / "metrics.jsonl").read_text()
-    assert compare.compare(config, tmp_path / "w") == result
+    assert running.compare(config, tmp_path / "w") == result
     assert (tmp_path / "w" / "seed1" / "metrics.jsonl").read_text() == before
 
 
 def test_progress_counts_all_runs(digits_config, tmp_path, monkeypatch, capsys):
     config = config_of(digits_config)
     done = []
-    monkeypatch.setattr(training, "is_finished", lambda workdir, run: False)
-    monkeypatch.setattr(comparison, "gather", None)
+    monkeypatch.setattr(story, "is_finished", lambda workdir, run: False)
+    monkeypatch.setattr(tables, "tabulate", None)
 
     def train(config, workdir, *, force_config, announce):
         for run in ("baseline", *config.methods):
             announce(run)
             done.append((config.seed, run))
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(story, "train", train)
     with pytest.raises(UserError, match="predictions of a finished run"):
-        compare.compare(config, tmp_path)
+        running.compare(config, tmp_path)
     assert len(set(done)) == 8
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "run 1 of 8: seed 0 baseline"
@@ -160,19 +161,19 @@ def test_progress_counts_all_runs(digits_config, tmp_path, monkeypatch, capsys):
 )
 def test_impossible_comparisons_are_named(digits_config, tmp_path, key, value, message):
     with pytest.raises(UserError, match=message):
-        compare.compare(config_of(digits_config, **{key: value}), tmp_path / "w")
+        running.compare(config_of(digits_config, **{key: value}), tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 
 def made_up(rng, directory, gain):
-    """Predictions of three runs; `gain` images more are right under dkd."""
+    """SavedLogits of three runs; `gain` images more are right under dkd."""
     labels = rng.integers(4, size=400).astype(np.int32)
     wrong = rng.permutation(400)
     for run, count in (("baseline", 120), ("cross_entropy", 120), ("dkd", 120 - gain)):
         logits = np.eye(4, dtype=np.float32)[labels] * 2
         flipped = rng.permutation(wrong[:200])[:count]
         logits[flipped] = np.roll(logits[flipped], 1, axis=-1)
-        write_predictions(directory, run, Predictions(logits, labels))
+        write_logits(directory, run, SavedLogits(logits, labels))
     return labels
 
 
@@ -191,11 +192,11 @@ def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, ver
     directories = [tmp_path / str(seed) for seed in range(len(gains))]
     for directory, gain in zip(directories, gains, strict=True):
         made_up(np.random.default_rng(0), directory, gain)
-    result = comparison.gather(config, range(len(gains)), directories)
+    result = tables.tabulate(config, range(len(gains)), directories)
     found = result["differences"]["cross_entropy"]["dkd"]
     assert found["verdict"] == verdict
     assert found["top1"]["mean"] == pytest.approx(100 * np.mean(gains) / 400, abs=1e-4)
-    assert verdict in comparison.write_comparison(result, tmp_path)
+    assert verdict in tables.write_comparison(result, tmp_path)
 
 
 def test_seeds_with_other_test_images_are_not_compared(rng, digits_config, tmp_path):
@@ -204,21 +205,21 @@ def test_seeds_with_other_test_images_are_not_compared(rng, digits_config, tmp_p
     for name in "ab":
         made_up(rng, tmp_path / name, 0)
     with pytest.raises(UserError, match="labels of their own"):
-        comparison.gather(config, [0, 1], [tmp_path / "a", tmp_path / "b"])
+        tables.tabulate(config, [0, 1], [tmp_path / "a", tmp_path / "b"])
 
 
 def test_held_out_images_give_the_temperature(digits_config, tmp_path, rng):
     digits_config.data.holdout = 60
     digits_config.methods = ("cross_entropy",)
-    results = training.train(digits_config, tmp_path)
-    saved = read_predictions(tmp_path, "cross_entropy")
+    results = story.train(digits_config, tmp_path)
+    saved = read_logits(tmp_path, "cross_entropy")
     assert saved.holdout_logits.shape == (60, 10)
     measured = measure_logits(saved.logits, saved.labels)
     assert measured == pytest.approx(
         {name: results["cross_entropy"][name] for name in measured}
     )
     digits_config.compare.methods = ("cross_entropy",)
-    result = comparison.gather(digits_config, [0], [tmp_path])
+    result = tables.tabulate(digits_config, [0], [tmp_path])
     temperature = fit_temperature(saved.holdout_logits, saved.holdout_labels)
     scaled = measure_logits(saved.logits / np.float32(temperature), saved.labels)
     mean = result["methods"]["cross_entropy"]["nll_scaled"]["mean"]
@@ -227,4 +228,4 @@ def test_held_out_images_give_the_temperature(digits_config, tmp_path, rng):
     path = tmp_path / "predictions" / "cross_entropy.safetensors"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"cross_entropy\.safetensors"):
-        read_predictions(tmp_path, "cross_entropy")
+        read_logits(tmp_path, "cross_entropy")

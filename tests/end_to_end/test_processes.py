@@ -13,8 +13,8 @@ import program
 import pytest
 from program import ROOT, finish
 
-from clonalnet_jax import partition
-from clonalnet_jax.checkpoints import restore_variables
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.workdir.checkpoints import restore_variables
 
 # Enough for a stop to come in time: JAX takes a second or two to tell all processes.
 EPOCH, STEPS = 6, 120
@@ -163,7 +163,7 @@ def test_processes_train_as_one_does(of_one_process, processes):
 
 def test_nothing_moving_for_too_long_shows_where_and_ends():
     program = (
-        "import time; from clonalnet_jax import interruption as i;"
+        "import time; from clonalnet_jax.runtime import interruption as i;"
         "i.listen(watchdog_minutes=0.005); i.poll(); time.sleep(60)"
     )
     result = subprocess.run(

@@ -15,10 +15,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from clonalnet_jax import modes, training
+from clonalnet_jax import modes
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.predictions import Predictions, write_predictions
 from clonalnet_jax.report import evidence, write_report
+from clonalnet_jax.training import story
+from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
 from configs import digits
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,7 +44,7 @@ def trained(tmp_path_factory, tfds_dir, one_device):
     config.steps, config.log_every_steps = 16, 4
     config.baseline.min_top1 = 0.0
     workdir = tmp_path_factory.mktemp("report") / "digits"
-    training.train(config, workdir)
+    story.train(config, workdir)
     return workdir
 
 
@@ -119,8 +120,8 @@ def test_without_saved_predictions_the_checkpoints_are_evaluated(trained, tmp_pa
 def test_predictions_of_another_test_split_are_not_taken(trained, tmp_path):
     found = evidence.gather(trained, None, run="clone")
     shutil.copytree(trained, tmp_path / "w", ignore=shutil.ignore_patterns("report"))
-    few = Predictions(np.zeros((5, 10), np.float32), np.zeros(5, np.int32))
-    write_predictions(tmp_path / "w", "clone", few)
+    few = SavedLogits(np.zeros((5, 10), np.float32), np.zeros(5, np.int32))
+    write_logits(tmp_path / "w", "clone", few)
     again = evidence.gather(tmp_path / "w", None, run="clone")
     assert again.right("clone").tolist() == found.right("clone").tolist()
 

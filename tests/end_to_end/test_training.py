@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from clonalnet_jax import partition, training
-from clonalnet_jax.checkpoints import restore_variables
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.training import story
+from clonalnet_jax.workdir.checkpoints import restore_variables
 
 
 def weights(directory):
@@ -43,7 +44,7 @@ def trained(tmp_path_factory, tfds_dir):
     config.checkpoint_every_epochs = 4.0
     config.profile_steps = 2
     workdir = tmp_path_factory.mktemp("trained")
-    training.train(config, workdir)
+    story.train(config, workdir)
     return config, workdir
 
 
@@ -107,7 +108,7 @@ def test_tensorboard_shows_the_same_curve(trained):
 def test_a_second_start_reports_and_trains_nothing(trained, capsys):
     config, workdir = trained
     before = (workdir / "metrics.jsonl").read_text()
-    results = training.train(config, workdir)
+    results = story.train(config, workdir)
     assert results == json.loads((workdir / "results.json").read_text())
     assert (workdir / "metrics.jsonl").read_text() == before
     assert capsys.readouterr().out.count("trained already") == 5
@@ -116,7 +117,7 @@ def test_a_second_start_reports_and_trains_nothing(trained, capsys):
 def test_evaluate_measures_the_same_from_the_checkpoints(trained):
     config, workdir = trained
     results = json.loads((workdir / "results.json").read_text())
-    assert training.evaluate(config, workdir) == results
+    assert story.evaluate(config, workdir) == results
 
 
 def test_evaluate_measures_what_there_is(trained, tmp_path):
@@ -124,19 +125,19 @@ def test_evaluate_measures_what_there_is(trained, tmp_path):
     shutil.copytree(workdir / "clone", tmp_path / "w" / "clone")
     (tmp_path / "w" / "distillation").mkdir()  # killed before its first checkpoint
     given = with_(config, baseline__checkpoint=str(workdir / "baseline"))
-    assert list(training.evaluate(given, tmp_path / "w")) == ["baseline", "clone"]
+    assert list(story.evaluate(given, tmp_path / "w")) == ["baseline", "clone"]
 
 
 def test_evaluate_needs_something_trained(trained, tmp_path):
     with pytest.raises(UserError, match="nothing trained"):
-        training.evaluate(trained[0], tmp_path / "empty")
+        story.evaluate(trained[0], tmp_path / "empty")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, tmp_path):
     config, workdir = trained
     for seed, same in ((0, True), (1, False)):
         other = with_(config, methods=(), seed=seed)
-        training.train(other, tmp_path / str(seed))
+        story.train(other, tmp_path / str(seed))
         equal = jax.tree.map(
             lambda x, y: bool((x == y).all()),
             weights(tmp_path / str(seed) / "baseline")["params"],
@@ -150,7 +151,7 @@ def test_a_lost_last_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_p
     copied = tmp_path / "copy"
     shutil.copytree(workdir, copied)
     shutil.rmtree(copied / "clone" / "40")
-    results = training.train(config, copied)
+    results = story.train(config, copied)
     jax.tree.map(
         np.testing.assert_array_equal,
         weights(copied / "clone"),
@@ -173,7 +174,7 @@ def test_a_given_baseline_is_evaluated_and_left_bit_identical(trained, tmp_path)
         methods=("clone",),
         steps=10,
     )
-    results = training.train(other, tmp_path / "w")
+    results = story.train(other, tmp_path / "w")
     expected = json.loads((workdir / "results.json").read_text())["baseline"]
     assert results["baseline"] == expected
     jax.tree.map(np.testing.assert_array_equal, weights(workdir / "baseline"), before)
@@ -187,7 +188,7 @@ def test_a_smaller_clone_learns_from_a_larger_baseline(trained, tmp_path):
         methods=("clone",),
         clone__options={"width": 8},
     )
-    rows = training.train(other, tmp_path / "w")
+    rows = story.train(other, tmp_path / "w")
     assert rows["clone"]["num_parameters"] < rows["baseline"]["num_parameters"] / 3
     assert rows["clone"]["top1"] > 50
 
@@ -195,7 +196,7 @@ def test_a_smaller_clone_learns_from_a_larger_baseline(trained, tmp_path):
 def test_the_best_checkpoint_is_picked_on_held_out_training_images(trained, tmp_path):
     config, _ = trained
     other = with_(config, methods=(), select="best", data__holdout=60)
-    training.train(other, tmp_path / "w")
+    story.train(other, tmp_path / "w")
     splits = {r["split"] for r in records(tmp_path / "w")}
     assert splits == {"train", "holdout"}
 
@@ -213,7 +214,7 @@ def test_an_unfit_baseline_stops_before_training(trained, tmp_path, overrides, m
     config, workdir = trained
     given = {"baseline__checkpoint": str(workdir / "baseline")} | overrides
     with pytest.raises(UserError, match=message):
-        training.train(with_(config, **given), tmp_path / "w")
+        story.train(with_(config, **given), tmp_path / "w")
     assert not (tmp_path / "w" / "clone").exists()
 
 
@@ -228,7 +229,7 @@ def test_a_baseline_of_other_classes_is_refused(
     trained, tmp_path, monkeypatch, names, message
 ):
     config, workdir = trained
-    real = training.open_experiment
+    real = story.open_experiment
 
     def renamed(*args):
         import dataclasses
@@ -237,10 +238,10 @@ def test_a_baseline_of_other_classes_is_refused(
         dataset = dataclasses.replace(experiment.dataset, class_names=tuple(names))
         return experiment._replace(dataset=dataset)
 
-    monkeypatch.setattr(training, "open_experiment", renamed)
+    monkeypatch.setattr(story, "open_experiment", renamed)
     given = with_(config, baseline__checkpoint=str(workdir / "baseline"))
     with pytest.raises(UserError, match=message):
-        training.train(given, tmp_path / "w")
+        story.train(given, tmp_path / "w")
 
 
 def test_a_baseline_that_knows_nothing_is_refused(digits_config, tmp_path):
@@ -248,7 +249,7 @@ def test_a_baseline_that_knows_nothing_is_refused(digits_config, tmp_path):
     digits_config.optimizer.learning_rate = 1e-9
     digits_config.baseline.min_top1 = None
     with pytest.raises(UserError, match="too poor"):
-        training.train(digits_config, tmp_path)
+        story.train(digits_config, tmp_path)
     assert not (tmp_path / "clone").exists()
 
 
@@ -259,7 +260,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(trained, tmp_path):
     shutil.rmtree(copied / "clone" / "40")
     broken = with_(config, optimizer__learning_rate=1e30)
     with pytest.raises(UserError, match=r"step 2.*learning rate"):
-        training.train(broken, copied, force_config=True)
+        story.train(broken, copied, force_config=True)
     saved = [path.name for path in (copied / "clone").glob("[0-9]*")]
     assert saved == ["25"]
     weights(copied / "clone")

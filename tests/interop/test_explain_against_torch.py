@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch_bridge as bridge
 
-from clonalnet_jax.explain import grad_cam
+from clonalnet_jax.analysis.grad_cam import grad_cam
 from clonalnet_jax.models import create_model
 
 torch, torchvision, timm = bridge.import_torch()

@@ -7,11 +7,11 @@ import optax
 import pytest
 import torch_bridge as bridge
 
-from clonalnet_jax import steps
 from clonalnet_jax.models import create_model, model_names, native_size
 from clonalnet_jax.models.resnet import ResNet
-from clonalnet_jax.optimizers import make_optimizer
 from clonalnet_jax.state import TrainState
+from clonalnet_jax.training import steps
+from clonalnet_jax.training.optimizers import make_optimizer
 from clonalnet_jax.weights import to_torch
 from configs import default
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch_bridge as bridge
 
-from clonalnet_jax import partition, training
-from clonalnet_jax.classifier import load_classifier
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.export import export
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.trained.classifier import load_classifier
+from clonalnet_jax.trained.export import export
+from clonalnet_jax.training import story
 from clonalnet_jax.weights import read_state_dict
 from configs import default
 
@@ -53,7 +54,7 @@ def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
 ):
     config = make_config(folder, weights=str(checkpoint))
     config.clone.model = "resnet18"
-    results = training.train(config, tmp_path / "run")
+    results = story.train(config, tmp_path / "run")
     assert results["baseline"]["top1"] > 60
 
     path = export(config, tmp_path / "run", format="safetensors")
@@ -82,10 +83,10 @@ def test_a_classifier_of_another_size_is_refused_or_replaced(
     config.baseline.min_top1 = 0.0
     config.methods = ()
     with pytest.raises(UserError, match=r"fc\.weight \(1000, 512\), not \(3, 512\)"):
-        training.train(config, tmp_path / "refused")
+        story.train(config, tmp_path / "refused")
     config.baseline.replace_head = True
     config.optimizer.learning_rate = 1e-12
-    training.train(config, tmp_path / "replaced")
+    story.train(config, tmp_path / "replaced")
     mesh = partition.make_mesh(jax.devices()[:1])
     network = load_classifier(config, tmp_path / "replaced", "baseline", mesh).network
     # Hardly trained at all, so the body is still the file's.
@@ -105,5 +106,5 @@ def test_a_malicious_file_is_refused_by_the_program(tmp_path, folder):
     torch.save({"state_dict": {"conv1.weight": Malicious()}}, tmp_path / "bad.pth")
     config = make_config(folder, weights=str(tmp_path / "bad.pth"))
     with pytest.raises(UserError, match=r"asks for __builtin__\.exec"):
-        training.train(config, tmp_path / "run")
+        story.train(config, tmp_path / "run")
     assert not (tmp_path / "owned").exists()

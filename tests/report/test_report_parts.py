@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from clonalnet_jax.calibration import cross_fit, fit_temperature
-from clonalnet_jax.reliability import reliability
+from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
+from clonalnet_jax.analysis.reliability import reliability
 from clonalnet_jax.report import headline
 from clonalnet_jax.report.calibrated import calibration_section, scaled
 from clonalnet_jax.report.evidence import Evidence

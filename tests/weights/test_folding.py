@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clonalnet_jax.models import create_model
-from clonalnet_jax.steps import predict
+from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.weights import fold_batch_norm
 
 SHAPE = (32, 32, 3)
@@ -55,7 +54,7 @@ def test_logits_are_the_same_and_batch_norms_are_gone(rng, name):
     assert count_norms(variables) == norms
     assert count_norms(folded) == norms - foldable
     images = jnp.asarray(rng.normal(size=(4, *SHAPE)), jnp.float32)
-    expected = jax.jit(lambda v, x: predict(model, v, x))(variables, images)
+    expected = jax.jit(lambda v, x: eval_logits(model, v, x))(variables, images)
     actual = jax.jit(forward)(folded, images)
     np.testing.assert_allclose(
         actual, expected, rtol=0, atol=1e-4 * float(jnp.abs(expected).max())

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from clonalnet_jax.data.builders.archives import Tree, damaged, open_tree
-from clonalnet_jax.data.builders.content import Content, Encoded
+from clonalnet_jax.data.builders.content import Content, EncodedImage
 from clonalnet_jax.errors import UserError
 
 
@@ -78,7 +78,7 @@ def _content(
 
 def _examples(
     source: Path, tree: Tree, files: Sequence[str], labels_key: bytes, classes: int
-) -> Iterator[Encoded]:
+) -> Iterator[EncodedImage]:
     for file in files:
         data = _load(source, tree, file, b"data")
         labels = _load(source, tree, file, labels_key)
@@ -94,7 +94,7 @@ def _examples(
         for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
             png = io.BytesIO()
             Image.fromarray(np.ascontiguousarray(pixels)).save(png, "PNG")
-            yield Encoded(f"{file} {number}", png.getvalue(), int(label))
+            yield EncodedImage(f"{file} {number}", png.getvalue(), int(label))
 
 
 def _load(source: Path, tree: Tree, file: str, key: bytes) -> Any:

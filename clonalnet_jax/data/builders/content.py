@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 
 
-class Encoded(NamedTuple):
+class EncodedImage(NamedTuple):
     """One example to be written.
 
     Attributes:
@@ -34,7 +34,7 @@ class Content(NamedTuple):
     description: str
     class_names: tuple[str, ...]
     shape: tuple[int | None, int | None, int]
-    splits: Mapping[str, Callable[[], Iterator[Encoded]]]
+    splits: Mapping[str, Callable[[], Iterator[EncodedImage]]]
 
 
 def make_builder(
@@ -81,7 +81,7 @@ def make_builder(
     return Builder(data_dir=data_dir, file_format="array_record")
 
 
-def _generate(examples: Iterator[Encoded]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _generate(examples: Iterator[EncodedImage]) -> Iterator[tuple[str, dict[str, Any]]]:
     for example in examples:
         image = io.BytesIO(example.image)
         yield example.name, {"image": image, "label": example.label}

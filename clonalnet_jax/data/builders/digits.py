@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from clonalnet_jax.data.builders.content import Content, Encoded
+from clonalnet_jax.data.builders.content import Content, EncodedImage
 
 TRAIN_EXAMPLES = 300
 
@@ -31,7 +31,7 @@ def digits() -> Content:
     )
 
 
-def _examples(part: slice) -> Iterator[Encoded]:
+def _examples(part: slice) -> Iterator[EncodedImage]:
     # Imported here: it takes a second, and only the first run prepares.
     from sklearn.datasets import load_digits
 
@@ -42,4 +42,4 @@ def _examples(part: slice) -> Iterator[Encoded]:
     for index in np.sort(order[part]).tolist():
         png = io.BytesIO()
         Image.fromarray(pixels[index]).save(png, "PNG")
-        yield Encoded(str(index), png.getvalue(), int(bundled.target[index]))
+        yield EncodedImage(str(index), png.getvalue(), int(bundled.target[index]))

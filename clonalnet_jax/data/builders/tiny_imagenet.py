@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clonalnet_jax.data.builders.archives import Tree, open_tree
-from clonalnet_jax.data.builders.content import Content, Encoded
+from clonalnet_jax.data.builders.content import Content, EncodedImage
 from clonalnet_jax.errors import UserError
 
 
@@ -59,9 +59,9 @@ def tiny_imagenet(source: Path) -> Content:
     )
 
 
-def _examples(tree: Tree, files: list[tuple[str, int]]) -> Iterator[Encoded]:
+def _examples(tree: Tree, files: list[tuple[str, int]]) -> Iterator[EncodedImage]:
     for name, label in files:
-        yield Encoded(name, tree[name](), label)
+        yield EncodedImage(name, tree[name](), label)
 
 
 def _validation(

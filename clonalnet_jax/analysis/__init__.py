@@ -1,0 +1,1 @@
+"""From logits or a network to figures: metrics, confusion, calibration, Grad-CAM."""

@@ -1,0 +1,149 @@
+"""Several methods over several seeds, with what their differences are worth."""
+
+import copy
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clonalnet_jax.comparing.tables import tabulate, write_comparison
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.training import story
+from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.workdir.directory import check_workdir
+from clonalnet_jax.workdir.journal import Journal
+from clonalnet_jax.workdir.lock import hold
+
+
+def compare(
+    config: ConfigDict, workdir: Path, *, force_config: bool = False
+) -> dict[str, Any]:
+    """Trains `config.compare.methods` with every seed, or what is missing of it.
+
+    Seed `s` lies in `<workdir>/seed<s>`, a workdir as `story.train` leaves it. Each
+    has a baseline of its own, unless `config.baseline` gives one, and all its other
+    runs share data order, augmentation and initialisation.
+
+    Args:
+      config: see `configs/default.py`; `config.methods` is not read.
+      workdir: where `compare.json`, `.csv` and `.md` go; a second call resumes.
+      force_config: goes on although the config differs from a seed's; measures anew.
+
+    Returns:
+      What `compare.json` holds; see `comparison.tabulate`.
+
+    Raises:
+      UserError: something that the user can mend.
+      PreemptedError: the run was asked to stop; a second call resumes.
+    """
+    _check(config)
+    journal = Journal(workdir)
+    with hold(workdir, warn=journal.warn):
+        return _compare(config, workdir, journal, force_config=force_config)
+
+
+def _compare(
+    config: ConfigDict, workdir: Path, journal: Journal, *, force_config: bool
+) -> dict[str, Any]:
+    seeds = range(config.seed, config.seed + config.compare.seeds)
+    progress = _Progress(journal, len(seeds) * (1 + len(config.compare.methods)))
+    for seed in seeds:
+        of_seed, directory = _config_of(config, seed), workdir / f"seed{seed}"
+        if not force_config and _is_finished(of_seed, directory):
+            progress.skip(_runs(config))
+            journal.say(f"seed {seed}: finished already")
+            continue
+        story.train(
+            of_seed,
+            directory,
+            force_config=force_config,
+            announce=functools.partial(progress.begin, seed, directory),
+        )
+        progress.end()
+    directories = [workdir / f"seed{seed}" for seed in seeds]
+    result = tabulate(config, list(seeds), directories)
+    if jax.process_index() == 0:
+        journal.say(write_comparison(result, workdir))
+    journal.say(f"Also {workdir}/compare.json, compare.csv and compare.md")
+    return result
+
+
+def _check(config: ConfigDict) -> None:
+    if config.compare.seeds < 1:
+        raise UserError(
+            "config.compare.seeds",
+            got=str(config.compare.seeds),
+            expected="at least 1, and 2 or more for anything to be tested",
+            remedy="set --config.compare.seeds=5",
+        )
+    methods = list(config.compare.methods)
+    for name in methods:
+        make_method(name, config)
+    repeated = {name for name in methods if methods.count(name) > 1}
+    if repeated or not methods:
+        raise UserError(
+            "config.compare.methods",
+            got=f"{sorted(repeated)} more than once" if repeated else "none",
+            expected="different methods, at least one",
+            remedy="name each once",
+        )
+
+
+def _runs(config: ConfigDict) -> Sequence[str]:
+    return ("baseline", *config.compare.methods)
+
+
+def _config_of(config: ConfigDict, seed: int) -> ConfigDict:
+    other = copy.deepcopy(config)
+    other.seed = seed
+    other.methods = tuple(config.compare.methods)
+    if config.baseline.cache_dir is not None:
+        # Every seed has a baseline and views of its own.
+        other.baseline.cache_dir = str(Path(config.baseline.cache_dir) / f"seed{seed}")
+    return other
+
+
+def _is_finished(config: ConfigDict, directory: Path) -> bool:
+    """Whether there is nothing to do, found out without opening data or networks."""
+    if not all(story.is_finished(directory, run) for run in _runs(config)):
+        return False
+    check_workdir(directory, config)
+    return True
+
+
+class _Progress:
+    """Says which run of how many begins, and how long the rest may take."""
+
+    def __init__(self, journal: Journal, total: int) -> None:
+        self._reporter = journal
+        self._total = total
+        self._begun = 0
+        self._seconds: list[float] = []
+        self._clock: float | None = None
+
+    def begin(self, seed: int, directory: Path, run: str) -> None:
+        self.end()
+        self._begun += 1
+        left = self._total - self._begun + 1
+        note = ""
+        if self._seconds:
+            # Of this session's runs; one that was resumed midway makes it too short.
+            minutes = left * sum(self._seconds) / len(self._seconds) / 60
+            note = f", about {max(1, round(minutes))} min left"
+        self._reporter.say(
+            f"run {self._begun} of {self._total}: seed {seed} {run}{note}"
+        )
+        if not story.is_finished(directory, run):
+            self._clock = time.perf_counter()
+
+    def end(self) -> None:
+        if self._clock is not None:
+            self._seconds.append(time.perf_counter() - self._clock)
+            self._clock = None
+
+    def skip(self, runs: Sequence[str]) -> None:
+        self._begun += len(runs)

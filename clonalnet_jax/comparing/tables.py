@@ -1,0 +1,275 @@
+"""What the finished runs of several seeds say: as numbers, and as a table."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
+from clonalnet_jax.analysis.metrics import measure_logits
+from clonalnet_jax.analysis.significance import (
+    McNemar,
+    holm,
+    mcnemar,
+    mean_over_seeds,
+    paired_difference,
+)
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
+
+REFERENCES = {"cross_entropy": "plain retraining", "distillation": "distillation"}
+# By name: heading, decimals.
+METRICS = {
+    "top1": ("top-1 %", 2),
+    "top5": ("top-5 %", 2),
+    "nll": ("nll", 3),
+    "nll_scaled": ("nll, scaled", 3),
+    "ece": ("ece %", 1),
+    "ece_scaled": ("ece %, scaled", 1),
+}
+_LEVEL = 0.05
+
+Seeds = Mapping[str, Sequence[float]]
+
+
+def tabulate(
+    config: ConfigDict, seeds: Sequence[int], directories: Sequence[Path]
+) -> dict[str, Any]:
+    """Computes a comparison from the predictions of finished runs.
+
+    Args:
+      config: whose `compare.methods` are compared.
+      seeds: numbers.
+      directories: the workdir of each.
+
+    Returns:
+      `seeds`, `test_images`, `temperature` (what it was fitted on), `caption`;
+      `methods`: by run and metric `mean`, `standard_error` and `per_seed`;
+      `differences`: by reference, run and metric the fields of `Difference` and
+      `p_holm`; beside the metrics `mcnemar` (a list, by seed) and `verdict`.
+
+    Raises:
+      UserError: a file is missing or damaged, or the seeds' test splits differ.
+    """
+    runs = ("baseline", *config.compare.methods)
+    metrics: dict[str, dict[str, list[float]]] = {
+        run: {name: [] for name in METRICS} for run in runs
+    }
+    right: dict[str, list[np.ndarray]] = {run: [] for run in runs}
+    labels: list[np.ndarray] = []
+    for directory in directories:
+        for run in runs:
+            predictions = read_logits(directory, run)
+            labels.append(predictions.labels)
+            _check_same_images(directory, run, labels[0], predictions.labels)
+            right[run].append(predictions.logits.argmax(-1) == predictions.labels)
+            for name, value in _measure(predictions).items():
+                metrics[run][name].append(value)
+    result = {
+        "seeds": list(seeds),
+        "test_images": len(labels[0]),
+        "temperature": "held-out training images"
+        if config.data.holdout
+        else "the other half of the test split",
+        "baseline": _origin(config),
+        "methods": {run: _means(metrics[run]) for run in runs},
+        "differences": {
+            reference: _differences(metrics, right, reference)
+            for reference in REFERENCES
+            if reference in runs
+        },
+    }
+    return {**result, "caption": _caption(result)}
+
+
+def write_comparison(result: Mapping[str, Any], workdir: Path) -> str:
+    """Writes `compare.json`, `compare.csv` and `compare.md`; returns the last."""
+    markdown = _markdown(result)
+    write_atomically(workdir / "compare.json", json.dumps(result, indent=2))
+    write_atomically(workdir / "compare.csv", _csv(result))
+    write_atomically(workdir / "compare.md", markdown)
+    return markdown
+
+
+def _measure(predictions: SavedLogits) -> dict[str, float]:
+    logits, labels = predictions.logits, predictions.labels
+    held_out, their_labels = predictions.holdout_logits, predictions.holdout_labels
+    if held_out is not None and their_labels is not None:
+        scaled = logits / fit_temperature(held_out, their_labels)
+    else:
+        scaled = cross_fit(logits, labels)
+    after = measure_logits(scaled.astype(np.float32), labels)
+    return {
+        **measure_logits(logits, labels),
+        "nll_scaled": after["nll"],
+        "ece_scaled": after["ece"],
+    }
+
+
+def _check_same_images(
+    directory: Path, run: str, first: np.ndarray, labels: np.ndarray
+) -> None:
+    if not np.array_equal(first, labels):
+        raise UserError(
+            f"predictions of {run} in {directory}",
+            got=f"{len(labels)} images with labels of their own",
+            expected=f"the {len(first)} test images of the first seed",
+            remedy="compare runs on one test split, all of whose images can be read",
+        )
+
+
+def _origin(config: ConfigDict) -> str:
+    given = config.baseline.checkpoint or config.baseline.weights
+    if given and not config.baseline.replace_head:
+        return "the same for all seeds"
+    return "trained anew for each seed"
+
+
+def _means(of_run: Seeds) -> dict[str, Any]:
+    return {
+        name: {**mean_over_seeds(values)._asdict(), "per_seed": list(values)}
+        for name, values in of_run.items()
+    }
+
+
+def _differences(
+    metrics: Mapping[str, Seeds],
+    right: Mapping[str, Sequence[np.ndarray]],
+    reference: str,
+) -> dict[str, Any]:
+    others = [run for run in metrics if run != reference]
+    found: dict[str, dict[str, Any]] = {run: {} for run in others}
+    for name in METRICS:
+        by_run = {
+            run: paired_difference(metrics[run][name], metrics[reference][name])
+            for run in others
+        }
+        # The baseline has another initialisation and order: it is no method compared.
+        tested = [run for run in others if run != "baseline"]
+        p_values = [by_run[run].p_t for run in tested]
+        known = [p for p in p_values if p is not None]
+        adjusted = dict(zip(tested, holm(known), strict=True)) if known else {}
+        for run, difference in by_run.items():
+            p_holm = adjusted.get(run)
+            found[run][name] = {**difference._asdict(), "p_holm": p_holm}
+    for run in others:
+        pairs = zip(right[run], right[reference], strict=True)
+        found[run]["mcnemar"] = [mcnemar(*pair)._asdict() for pair in pairs]
+        found[run]["verdict"] = _verdict(found[run]["top1"])
+    return found
+
+
+def _verdict(difference: Mapping[str, float | None]) -> str:
+    """About top-1; the corrected p-value decides, where there is one."""
+    p = difference["p_holm"]
+    if p is None:
+        p = difference["p_t"]
+    if p is None:
+        return "one seed: not tested"
+    if p >= _LEVEL:
+        return "no difference shown"
+    mean = difference["mean"]
+    assert mean is not None
+    return "higher" if mean > 0 else "lower"
+
+
+def _caption(result: Mapping[str, Any]) -> str:
+    count = len(result["seeds"])
+    number = f"{count} seeds" if count > 1 else "one seed"
+    sentences = [
+        f"Mean ± standard error over {number} on {result['test_images']:,} test "
+        f"images; baseline {result['baseline']}.",
+        f"Scaled: with a temperature fitted on {result['temperature']}.",
+        "Differences are paired by seed, with the 95 % interval of Student's t, which "
+        "is not corrected for several comparisons; p (t) is that of the paired t-test, "
+        "p (Holm) corrects it for the methods of its table, p (flip) is the sign-flip "
+        f"test's. The verdict is on top-1, at p (Holm) below {_LEVEL}; the baseline, "
+        "which differs by initialisation and data order too, is judged by p (t).",
+        "McNemar's exact test asks whether two networks of one seed differ on these "
+        "images: images that only the row's method gets right / only the other, summed "
+        f"over seeds, and the seeds with p below {_LEVEL}, not corrected. It knows "
+        "nothing of the luck of a seed.",
+    ]
+    if "dkd" in result["methods"]:
+        sentences.append("dkd is without its authors' warm-up of its weight.")
+    smallest = 2 / 2**count
+    if 1 > smallest >= _LEVEL:
+        sentences.append(
+            f"With {count} seeds, p (flip) cannot be below {smallest:.3g}; it takes 6 "
+            f"for it to be below {_LEVEL}."
+        )
+    return " ".join(sentences)
+
+
+def _markdown(result: Mapping[str, Any]) -> str:
+    headings = ["run", *(heading for heading, _ in METRICS.values())]
+    rows = [
+        [run, *(_plus_minus(of_run[name], METRICS[name][1]) for name in METRICS)]
+        for run, of_run in result["methods"].items()
+    ]
+    parts = [_table(headings, rows)]
+    for reference, found in result["differences"].items():
+        parts.append(f"Top-1 minus {REFERENCES[reference]}:")
+        headings = ["run", "difference", "95 % interval", "p (t)", "p (Holm)"]
+        headings += ["p (flip)", "McNemar", "verdict"]
+        parts.append(_table(headings, [_row(*item) for item in found.items()]))
+    return "\n\n".join([*parts, result["caption"]]) + "\n"
+
+
+def _row(run: str, found: Mapping[str, Any]) -> list[str]:
+    top1 = found["top1"]
+    interval = (
+        "" if top1["low"] is None else f"{top1['low']:+.2f} to {top1['high']:+.2f}"
+    )
+    tests = [McNemar(**test) for test in found["mcnemar"]]
+    counts = f"{sum(t.gained for t in tests):,} / {sum(t.lost for t in tests):,}"
+    clear = sum(test.p < _LEVEL for test in tests)
+    return [
+        run,
+        f"{top1['mean']:+.2f}",
+        interval,
+        *(_p(top1[name]) for name in ("p_t", "p_holm", "p_sign_flip")),
+        f"{counts}; {clear} of {len(tests)}",
+        found["verdict"],
+    ]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _plus_minus(mean: Mapping[str, Any], digits: int) -> str:
+    error = mean["standard_error"]
+    text = f"{mean['mean']:.{digits}f}"
+    return text if error is None else f"{text} ± {error:.{digits}f}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _csv(result: Mapping[str, Any]) -> str:
+    """One row per run and metric."""
+    fields = ("mean", "low", "high", "p_t", "p_holm", "p_sign_flip")
+    headings = ["run", "metric", "mean", "standard_error"]
+    headings += [f"minus_{ref}_{k}" for ref in result["differences"] for k in fields]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(headings)
+    for run, of_run in result["methods"].items():
+        for name, mean in of_run.items():
+            row = [run, name, mean["mean"], mean["standard_error"]]
+            for found in result["differences"].values():
+                difference = found.get(run, {}).get(name, {})
+                row += [difference.get(field) for field in fields]
+            writer.writerow(row)
+    return file.getvalue()

@@ -1,0 +1,1 @@
+"""A finished network, used: loaded from its workdir, predicting, exported."""

@@ -1,0 +1,48 @@
+"""A trained network: module, variables, and what its checkpoint says of it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from clonalnet_jax.models import create_model
+from clonalnet_jax.state import Variables
+from clonalnet_jax.workdir.checkpoints import Meta, restore_variables
+
+
+class Network(NamedTuple):
+    """A trained network.
+
+    Attributes:
+      model: the module.
+      variables: `params` and `batch_stats`, replicated.
+      meta: of its checkpoint.
+    """
+
+    model: nn.Module
+    variables: Variables
+    meta: Meta
+
+
+def load_network(
+    directory: Path, mesh: Mesh, *, dtype: DTypeLike = "float32", which: str = "last"
+) -> Network:
+    """Restores a network from the directory of its run.
+
+    Args:
+      directory: such as `runs/digits/clone`.
+      mesh: where the arrays go.
+      dtype: of the computation.
+      which: `last` or `best`.
+
+    Returns:
+      The network.
+
+    Raises:
+      UserError: there is no checkpoint or it cannot be read.
+    """
+    variables, meta = restore_variables(directory, mesh, which=which)
+    model = create_model(meta.model, len(meta.class_names), dtype=dtype, **meta.options)
+    return Network(model, variables, meta)

@@ -1,0 +1,177 @@
+"""Classify image files: what the clone sees, and what confused the baseline."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clonalnet_jax.data.images import EXTENSIONS, BadImageError
+from clonalnet_jax.data.reader import Reader, make_reader
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.trained.classifier import Classifier, load_classifier
+
+Ranking = list[tuple[str, float]]
+_BATCH = 32
+
+
+class Prediction(NamedTuple):
+    """What is said of one file.
+
+    Attributes:
+      path: of the file.
+      top: up to five classes with their probabilities, the likeliest first.
+      confusing: the categories that confuse the baseline with their shares of its
+        softened softmax: those above 1 / classes, at the loss's temperature.
+      error: why the file could not be read; the lists are empty then. Else empty.
+    """
+
+    path: Path
+    top: Ranking
+    confusing: Ranking
+    error: str = ""
+
+
+def predict_files(
+    config: ConfigDict, workdir: Path, paths: Sequence[Path], *, run: str = "clone"
+) -> Iterator[Prediction]:
+    """Classifies image files and the images of folders.
+
+    Images are read as in evaluation: turned upright, made grey or RGB as the network's,
+    resized and cropped in the centre to the network's size.
+
+    Args:
+      config: that the workdir was trained with; its data are not needed.
+      workdir: of a `train`.
+      paths: files and folders, which are searched through.
+      run: which network.
+
+    Yields:
+      A prediction for each file, in order; files that cannot be read are among them.
+
+    Raises:
+      UserError: there are no images, or a network cannot be read.
+    """
+    files = _find(paths)
+    mesh = partition.make_mesh(jax.local_devices()[:1])
+    networks = [
+        load_classifier(config, workdir, name, mesh) for name in (run, "baseline")
+    ]
+    forward = [jax.jit(network.logits) for network in networks]
+    shape = networks[0].network.meta.image_shape
+    reader = make_reader(config.data, channels=shape[-1])
+    for start in range(0, len(files), _BATCH):
+        chunk = files[start : start + _BATCH]
+        loaded = [_load(path, shape, reader) for path in chunk]
+        good = [image for image in loaded if isinstance(image, np.ndarray)]
+        # Always a whole batch, so that nothing is compiled twice.
+        images = np.zeros((_BATCH, *shape), np.float32)
+        images[: len(good)] = np.reshape(good, (len(good), *images.shape[1:]))
+        logits = [
+            step(network.network.variables, images)
+            for step, network in zip(forward, networks, strict=True)
+        ]
+        probabilities = np.asarray(jax.nn.softmax(logits[0]))
+        shares = np.asarray(jax.nn.softmax(logits[1] / config.loss.temperature))
+        rows = iter(zip(probabilities, shares, strict=True))
+        for path, image in zip(chunk, loaded, strict=True):
+            if isinstance(image, str):
+                yield Prediction(path, [], [], image)
+            else:
+                top, confusing = next(rows)
+                yield _prediction(path, networks[0], top, confusing)
+
+
+def run_predict(
+    config: ConfigDict, workdir: Path, paths: Sequence[Path], *, run: str
+) -> int:
+    """Prints a table of predictions.
+
+    Args:
+      config: as `predict_files`.
+      workdir: as `predict_files`.
+      paths: as `predict_files`.
+      run: as `predict_files`.
+
+    Returns:
+      0, or 3 where a file could not be read.
+
+    Raises:
+      UserError: as `predict_files`.
+    """
+    console, unreadable = Console(), []
+    table = Table("image", f"{run}: top 5", "what confused the baseline")
+    for prediction in predict_files(config, workdir, paths, run=run):
+        if prediction.error:
+            unreadable.append(prediction)
+            continue
+        # Text and not markup: a class may be called [red].
+        cells = [_lines(prediction.top), _lines(prediction.confusing[:5])]
+        table.add_row(*(Text(cell) for cell in (str(prediction.path), *cells)))
+    console.print(table)
+    for prediction in unreadable:
+        console.print(
+            f"SKIPPED {prediction.path}: {prediction.error}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 3 if unreadable else 0
+
+
+def _prediction(
+    path: Path, classifier: Classifier, top: np.ndarray, shares: np.ndarray
+) -> Prediction:
+    names = classifier.network.meta.class_names
+    order = np.argsort(-top, kind="stable")[:5]
+    confusing = [
+        k for k in np.argsort(-shares, kind="stable") if shares[k] * len(names) > 1
+    ]
+    return Prediction(
+        path,
+        [(names[k], float(top[k])) for k in order],
+        [(names[k], float(shares[k])) for k in confusing],
+    )
+
+
+def _find(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            files.extend(sorted(found))
+        else:
+            files.append(path)
+    if not files:
+        raise UserError(
+            "nothing to predict",
+            got=", ".join(map(str, paths)) or "no path",
+            expected=f"image files, or folders with {', '.join(sorted(EXTENSIONS))}",
+            remedy="python main.py --mode=predict --config=... IMAGE...",
+        )
+    return files
+
+
+def _load(path: Path, image_shape: Sequence[int], reader: Reader) -> np.ndarray | str:
+    """Pixels in [0, 1] of the network's shape, or why there are none."""
+    height, width, channels = image_shape
+    try:
+        pixels = reader(path.read_bytes(), None)
+    except (OSError, BadImageError) as error:
+        return str(error)
+    if pixels.shape[:2] != (height, width):
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(fitted).reshape(height, width, channels)
+    return pixels.astype(np.float32) / 255
+
+
+def _lines(ranking: Ranking) -> str:
+    return "\n".join(f"{100 * value:5.1f} %  {name}" for name, value in ranking)

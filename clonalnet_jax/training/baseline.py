@@ -1,0 +1,196 @@
+"""The frozen network: where it comes from and whether it can be trusted."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import eval_logits
+from clonalnet_jax.runtime.partition import replicate
+from clonalnet_jax.state import ForwardFn, Variables
+from clonalnet_jax.trained.network import Network, load_network
+from clonalnet_jax.training.experiment import Experiment
+from clonalnet_jax.weights import (
+    fold_batch_norm,
+    head_path,
+    read_weights,
+)
+from clonalnet_jax.workdir.checkpoints import Meta
+
+
+class Teacher(NamedTuple):
+    """A frozen baseline as it runs beside a clone.
+
+    Attributes:
+      forward: `(variables, images) -> logits`.
+      variables: as `forward` takes them, replicated.
+    """
+
+    forward: ForwardFn
+    variables: Variables
+
+
+def freeze(experiment: Experiment, network: Network) -> Teacher:
+    """Prepares a baseline to be a teacher: folded and in its own dtype.
+
+    Args:
+      experiment: with `config.baseline.fold_batch_norm` and `.compute_dtype`.
+      network: the baseline.
+
+    Returns:
+      What a clone's training step runs.
+    """
+    config = experiment.config
+    dtype = config.baseline.compute_dtype or config.compute_dtype
+    model = network.model.clone(dtype=dtype)
+    if not config.baseline.fold_batch_norm:
+        return Teacher(partial(eval_logits, model), network.variables)
+    forward, variables = fold_batch_norm(
+        model, network.variables, experiment.dataset.image_shape
+    )
+    return Teacher(forward, replicate(experiment.mesh, variables))
+
+
+def given_baseline(experiment: Experiment) -> Network | None:
+    """The baseline of `config.baseline.checkpoint` or `.weights`, if one is given.
+
+    Args:
+      experiment: whose data the baseline must have been trained for.
+
+    Returns:
+      The baseline; None where it is to be trained, from scratch or under a new head.
+
+    Raises:
+      UserError: the checkpoint or file is missing or damaged, of another architecture,
+        or of other classes or image shapes than the data set's.
+    """
+    config = experiment.config.baseline
+    if config.checkpoint is not None:
+        return _from_checkpoint(experiment)
+    if config.weights is None or config.replace_head:
+        return None
+    model = experiment.make_network(config)
+    variables = read_weights(config, model, experiment.dataset.image_shape)
+    experiment.journal.say(f"baseline: {config.model} from {config.weights}")
+    return Network(
+        model,
+        replicate(experiment.mesh, variables),
+        experiment.new_meta("baseline", config),
+    )
+
+
+def starting_weights(experiment: Experiment) -> Variables | None:
+    """What the baseline's own training starts from: weights without their classifier.
+
+    Args:
+      experiment: with `config.baseline.weights` and `.replace_head`.
+
+    Returns:
+      Variables without the classifier's, which stays random; None for random ones.
+
+    Raises:
+      UserError: the weights cannot be read or are not of the baseline's network.
+    """
+    config = experiment.config.baseline
+    if config.weights is None or not config.replace_head:
+        return None
+    model = experiment.make_network(config)
+    shape = experiment.dataset.image_shape
+    head = head_path(model, shape)
+    experiment.journal.say(
+        f"baseline: {config.model} from {config.weights}, but for its classifier "
+        f"{'.'.join(head)}, which starts random; it is trained before it teaches"
+    )
+    return read_weights(config, model, shape, without=head)
+
+
+def _from_checkpoint(experiment: Experiment) -> Network:
+    config = experiment.config.baseline
+    directory = Path(config.checkpoint).expanduser()
+    network = load_network(
+        directory, experiment.mesh, dtype=experiment.config.compute_dtype
+    )
+    meta = network.meta
+    saved = {"model": meta.model, "options": meta.options}
+    asked = {"model": config.model, "options": config.options.to_dict()}
+    if saved != asked:
+        raise UserError(
+            f"config.baseline.checkpoint {directory}",
+            got=f"a {_describe(saved)}",
+            expected=f"a {_describe(asked)}, as config.baseline says",
+            remedy="set config.baseline.model and .options to what it holds",
+        )
+    _check_classes(directory, meta, experiment.dataset.class_names)
+    if tuple(meta.image_shape) != experiment.dataset.image_shape:
+        raise UserError(
+            f"config.baseline.checkpoint {directory}",
+            got=f"trained on images of shape {tuple(meta.image_shape)}",
+            expected=f"{experiment.dataset.image_shape}, as the data set's",
+            remedy="give a baseline that was trained on such images",
+        )
+    return network
+
+
+def check_better_than_chance(experiment: Experiment, top1: float) -> None:
+    """Refuses a baseline that knows nothing.
+
+    A teacher whose weights silently failed to load is the commonest way in which
+    distillation goes wrong, and training on beside it looks quite normal.
+
+    Args:
+      experiment: holds the labels and `config.baseline.min_top1`.
+      top1: of the baseline on the test split, percent.
+
+    Raises:
+      UserError: `top1` is below the limit.
+    """
+    if experiment.config.data.synthetic:
+        return  # a dry run: there is nothing to know
+    limit = experiment.config.baseline.min_top1
+    reason = "config.baseline.min_top1"
+    if limit is None:
+        labels = experiment.dataset.test.labels()
+        share = np.bincount(labels).max() / len(labels)
+        # Three standard errors above what naming the commonest class always gives.
+        limit = 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)
+        reason = "what always naming the commonest class may reach by luck"
+    if top1 < limit:
+        raise UserError(
+            "the baseline is too poor to learn from",
+            got=f"top-1 {top1:.2f} % on the test split",
+            expected=f"at least {limit:.2f} %, {reason}",
+            remedy="check that its weights, class order and normalisation are the data "
+            "set's, or train it longer; --config.baseline.min_top1=0 goes on all the "
+            "same",
+        )
+
+
+def _check_classes(directory: Path, meta: Meta, class_names: tuple[str, ...]) -> None:
+    saved = meta.class_names
+    if saved == list(class_names):
+        return
+    if len(saved) != len(class_names):
+        got, expected = f"{len(saved)} classes", f"{len(class_names)} classes"
+    else:
+        index = next(i for i, name in enumerate(saved) if name != class_names[i])
+        got = f"class {index} is {saved[index]!r}"
+        expected = f"class {index} to be {class_names[index]!r}"
+    raise UserError(
+        f"config.baseline.checkpoint {directory}",
+        got=got,
+        expected=f"{expected}, as in the data set",
+        remedy="give a baseline that was trained on these classes in this order",
+    )
+
+
+def _describe(network: Mapping[str, object]) -> str:
+    options = network["options"]
+    return (
+        f"{network['model']} with options {options}"
+        if options
+        else str(network["model"])
+    )

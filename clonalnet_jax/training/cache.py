@@ -1,0 +1,333 @@
+"""A frozen baseline's answers in files: computed once, then read in its place.
+
+A file is an ArrayRecord; a record holds the answers of one batch (see `answers`): of a
+training step where every augmented view is kept, of `batch_size` images in their order
+where the images are. `manifest.json` says what the answers depend on. Files appear when
+they are whole, so that a start goes on where the one before was stopped.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from jaxtyping import Array, UInt8
+
+from clonalnet_jax.data.loader import Batch
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime import interruption, partition
+from clonalnet_jax.runtime.processes import wait_for_all
+from clonalnet_jax.training import answers
+from clonalnet_jax.training.answers import Answers
+from clonalnet_jax.training.baseline import Teacher
+from clonalnet_jax.training.experiment import OTHERS, Experiment
+from clonalnet_jax.workdir.directory import flatten, read_json, write_atomically
+
+# What the loss may differ by on average, whatever the clone answers.
+TOLERANCE = 1e-3
+# Probability, of all of an image, that rounding on another device may move.
+_MOVED = 0.02
+_ANSWERS_PER_FILE = 2**16
+# Of config.data: where the images are and how they are read, not what they are.
+_WITHOUT = ("path", "threads", "workers", "on_device", "on_error", "test_split")
+
+
+class Cache:
+    """The answers of one baseline to the images of one run.
+
+    Attributes:
+      directory: of the files.
+    """
+
+    def __init__(self, experiment: Experiment, teacher: Teacher) -> None:
+        """Touches nothing yet; see `fill`.
+
+        Args:
+          experiment: with `config.baseline.cache`, `.cache_dir` and `.cache_top_k`.
+          teacher: the baseline as it would run beside a clone.
+        """
+        config = experiment.config
+        given = config.baseline.cache_dir
+        self.directory = (
+            Path(given).expanduser() if given else experiment.workdir / "baseline_cache"
+        )
+        self._experiment, self._teacher = experiment, teacher
+        self._views = config.baseline.cache == "views"
+        self._size = {
+            "num_classes": experiment.dataset.num_classes,
+            "top_k": config.baseline.cache_top_k,
+        }
+        images = len(experiment.dataset.train)
+        self._count = (
+            experiment.num_steps if self._views else -(-images // config.batch_size)
+        )
+        self._record = functools.lru_cache(maxsize=4 if self._views else None)(
+            self._read
+        )
+
+    def unpack(self, rows: UInt8[Array, "b size"]) -> Answers:
+        """What the loss takes of a batch's `answers`; see `answers.decode`."""
+        return answers.decode(rows, **self._size)
+
+    def rows(self, step: int, batch: Batch) -> Batch:
+        """The `answers` of this process's part of a training batch.
+
+        Args:
+          step: of the batch.
+          batch: with `index` `[b]`.
+
+        Returns:
+          `answers`, uint8 `[b, size]`.
+
+        Raises:
+          UserError: a file is missing or damaged.
+        """
+        if self._views:
+            local = len(batch["index"])
+            first = jax.process_index() * local
+            return {"answers": self._record(step)[first : first + local]}
+        record, row = np.divmod(batch["index"], self._experiment.config.batch_size)
+        return {
+            "answers": np.stack(
+                [self._record(r)[i] for r, i in zip(record, row, strict=True)]
+            )
+        }
+
+    def fill(self) -> None:
+        """Checks what is there and computes what is missing.
+
+        Raises:
+          UserError: the directory holds answers of something else, a file is damaged,
+            or `config.baseline.cache_top_k` is too small.
+          PreemptedError: the run was asked to stop; what is written is kept.
+        """
+        self._check_manifest()
+        done = max((end for _, end in self._files()), default=0)
+        wait_for_all(f"{self.directory} read")
+        if done:
+            self._check_first_record()
+        if done < self._count:
+            self._compute(done)
+
+    def _check_manifest(self) -> None:
+        path, now = self.directory / "manifest.json", self._manifest()
+        saved = read_json(path, None)
+        before = now if saved is None else flatten(saved)
+        changed = [
+            f"{key}: {before.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise self._foreign("; ".join(changed))
+        wait_for_all(f"{self.directory} checked")
+        if saved is None and jax.process_index() == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(now, indent=2, sort_keys=True))
+
+    def _manifest(self) -> dict[str, Any]:
+        """All that an answer depends on, as JSON gives it back."""
+        config, dataset = self._experiment.config, self._experiment.dataset
+        data = json.loads(config.data.to_json_best_effort())
+        manifest = {
+            "format": 1,
+            "kind": config.baseline.cache,
+            "baseline": _digest(self._teacher.variables),
+            "compute_dtype": config.baseline.compute_dtype or config.compute_dtype,
+            "temperature": config.loss.temperature,
+            "batch_size": config.batch_size,
+            "images": len(dataset.train),
+            "classes": _digest({"names": np.asarray(dataset.class_names)}),
+            **self._size,
+            **{f"data.{key}": data[key] for key in data if key not in _WITHOUT},
+        }
+        if self._views:
+            manifest["seed"] = config.seed
+        return flatten(json.loads(json.dumps(manifest)))
+
+    def _foreign(self, got: str) -> UserError:
+        return UserError(
+            f"baseline cache {self.directory}",
+            got=f"answers of something else: {got}",
+            expected="answers of this baseline to these images",
+            remedy="delete the directory, or name another one with "
+            "--config.baseline.cache_dir",
+        )
+
+    def _check_first_record(self) -> None:
+        """Images and weights may have changed in ways that no manifest knows."""
+        rows, _ = next(self._answer(0))
+        now, saved = (
+            jnp.exp(self.unpack(jnp.asarray(x)).logits) for x in (rows, self._record(0))
+        )
+        moved = float(jnp.mean(jnp.sum(jnp.abs(now - saved), axis=-1)))
+        if not moved < _MOVED:
+            raise self._foreign(
+                f"{moved:.3f} of an image's probability in the first batch is elsewhere"
+            )
+
+    def _compute(self, done: int) -> None:
+        config, say = self._experiment.config, self._experiment.journal.say
+        per_file = max(1, _ANSWERS_PER_FILE // config.batch_size)
+        start, bounds = time.perf_counter(), []
+        rows: list[np.ndarray] = []
+        first = done
+        say(
+            f"baseline cache: computing {self._count - done:,} of {self._count:,} "
+            f"batches of answers into {self.directory}"
+        )
+        try:
+            for row, bound in self._answer(done):
+                rows.append(row)
+                bounds.append(bound)
+                self._check_bound(float(bounds[0].mean()))
+                stop = interruption.poll()
+                end = first + len(rows)
+                if stop or len(rows) == per_file or end == self._count:
+                    self._write(first, rows)
+                    first, rows = end, []
+                if stop:
+                    raise interruption.PreemptedError
+        finally:
+            interruption.rest()
+        wait_for_all(f"{self.directory} written")
+        self._tell(time.perf_counter() - start, np.concatenate(bounds))
+
+    def _answer(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and bounds of the loss's error, batch by batch, on every process."""
+        experiment = self._experiment
+        _, augment_key = experiment.keys(OTHERS)
+        step = partition.jit_eval_step(experiment.mesh, self._answer_step())
+        variables = (self._teacher.variables, augment_key)
+        for batch in self._batches(start):
+            yield jax.device_get(step(variables, batch))
+
+    def _answer_step(self) -> Any:
+        prepare = self._experiment.make_preprocess()
+        temperature = self._experiment.config.loss.temperature
+
+        def answer(variables: Any, batch: Any) -> tuple[Array, Array]:
+            of_baseline, key = variables
+            images, labels = prepare(batch, key if self._views else None)
+            logits = self._teacher.forward(of_baseline, images)
+            top_k = self._size["top_k"]
+            rows = answers.encode(logits, labels, temperature=temperature, top_k=top_k)
+            return rows, answers.error_bound(logits, self.unpack(rows))
+
+        return answer
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        experiment = self._experiment
+        if self._views:
+            return experiment.train_batches(stream=OTHERS, start_step=start)
+        feed = experiment.feed(experiment.dataset.train)
+        batch_size = experiment.config.batch_size
+        return feed.evaluate(batch_size=batch_size, start_step=start)
+
+    def _check_bound(self, bound: float) -> None:
+        if bound > TOLERANCE:
+            raise UserError(
+                "config.baseline.cache_top_k",
+                got=f"{self._size['top_k']}, with which the loss of the first batch "
+                f"may be off by {bound:.1e} an image",
+                expected=f"at most {TOLERANCE:.0e}",
+                remedy="keep more probabilities with --config.baseline.cache_top_k",
+            )
+
+    def _tell(self, seconds: float, bounds: np.ndarray) -> None:
+        """What it cost and when it pays off."""
+        experiment = self._experiment
+        step = partition.jit_eval_step(experiment.mesh, self._answer_step())
+        variables = (self._teacher.variables, experiment.keys(OTHERS)[1])
+        batch = next(iter(self._batches(0)))
+        times = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            jax.block_until_ready(step(variables, batch))
+            times.append(time.perf_counter() - begin)
+        saved = min(times)
+        size = answers.row_bytes(**self._size)
+        epochs = seconds / saved / experiment.steps_per_epoch
+        experiment.journal.say(
+            f"baseline cache: {size} bytes an image, {seconds:.1f} s; without the "
+            f"baseline a step is {1e3 * saved:.1f} ms shorter, which pays for that "
+            f"after {epochs:.1f} epochs (a run has "
+            f"{experiment.num_steps / experiment.steps_per_epoch:.1f}); the loss is "
+            f"off by less than {bounds.mean():.1e} on average, {bounds.max():.1e} at "
+            "most"
+        )
+
+    def _files(self) -> list[tuple[Path, int]]:
+        """Whole files in order and the record after the last of each."""
+        found, end = [], 0
+        for path in sorted(self.directory.glob("answers-*.array_record")):
+            match = re.fullmatch(r"answers-(\d+)-(\d+)\.array_record", path.name)
+            # Of two that begin alike, the one that is longer comes later.
+            if match and int(match[1]) == end:
+                end = int(match[2])
+                found.append((path, end))
+        return found
+
+    def _write(self, first: int, rows: list[np.ndarray]) -> None:
+        if jax.process_index() != 0:
+            return
+        name = f"answers-{first:09d}-{first + len(rows):09d}.array_record"
+        temporary = self.directory / f"{name}.tmp"
+        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        for row in rows:
+            writer.write(row.tobytes())
+        writer.close()
+        temporary.replace(self.directory / name)
+
+    def _read(self, record: int) -> UInt8[np.ndarray, "b size"]:
+        first = 0
+        for path, end in self._files():
+            if record < end:
+                return self._rows_of(path, record - first, end - first)
+            first = end
+        raise _damaged(self.directory, f"no record {record}")
+
+    def _rows_of(self, path: Path, index: int, count: int) -> np.ndarray:
+        """One of the so many records of a file."""
+        shape = (self._experiment.config.batch_size, answers.row_bytes(**self._size))
+        try:
+            reader = ArrayRecordReader(str(path))
+            found = reader.num_records()
+            # Of a file that is cut short it gives empty records, and no error.
+            content = reader.read([index])[0] if found == count else b""
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise _damaged(path, str(error).splitlines()[0]) from error
+        if len(content) != math.prod(shape):
+            got = f"{found} records, and {len(content)} bytes in record {index}"
+            raise _damaged(path, got)
+        return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _damaged(path: Path, got: str) -> UserError:
+    return UserError(
+        f"baseline cache {path}",
+        got=got,
+        expected="the file as it was written",
+        remedy="delete it and the files after it; they are computed again",
+    )
+
+
+def _digest(tree: Any) -> str:
+    """Of names, shapes and values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(
+            f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
+        )
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,303 @@
+"""The training loop of one run: step, log, evaluate, save, and resume."""
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import count_parameters
+from clonalnet_jax.runtime import interruption, partition
+from clonalnet_jax.runtime.profiling import Profile
+from clonalnet_jax.state import TrainState, Variables
+from clonalnet_jax.training import steps
+from clonalnet_jax.training.baseline import Teacher
+from clonalnet_jax.training.cache import Cache
+from clonalnet_jax.training.experiment import BASELINE, OTHERS, Experiment
+from clonalnet_jax.training.feed import DeviceBatch
+from clonalnet_jax.training.methods import LossFn
+from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
+from clonalnet_jax.training.recorder import Recorder, all_finite
+from clonalnet_jax.workdir.checkpoints import Checkpoints
+
+Batches = Sequence[DeviceBatch]
+
+
+def train_run(
+    experiment: Experiment,
+    name: str,
+    *,
+    network: ConfigDict,
+    loss_fn: LossFn,
+    baseline: Teacher | None,
+    cache: Cache | None = None,
+    start: Callable[[], Variables | None] = lambda: None,
+) -> bool:
+    """Trains one network to its last step, from its last checkpoint if it has one.
+
+    All runs but the baseline share data order, augmentation and initialisation, so
+    that they differ by their loss alone.
+
+    Args:
+      experiment: config and data.
+      name: of the run and of its directory.
+      network: `config.baseline` or `config.clone`.
+      loss_fn: see `methods.LossFn`.
+      baseline: whose logits the loss is given; None where it needs none.
+      cache: of its answers, which are read instead of running it.
+      start: gives variables to begin with instead of random ones, or None; what they
+        lack is random. Not called where a checkpoint is resumed.
+
+    Returns:
+      Whether anything was left to train.
+
+    Raises:
+      UserError: the loss is not finite, the device has too little memory, or a
+        checkpoint cannot be written or read.
+      PreemptedError: the run was asked to stop; its state is saved.
+    """
+    config, mesh = experiment.config, experiment.mesh
+    model = experiment.make_network(network)
+    schedule = make_schedule(
+        config.optimizer,
+        num_steps=experiment.num_steps,
+        steps_per_epoch=experiment.steps_per_epoch,
+    )
+    optimizer = make_optimizer(config.optimizer, schedule)
+    stream = BASELINE if name == "baseline" else OTHERS
+    init_key, augment_key = experiment.keys(stream)
+    if cache is not None:
+        baseline = None
+    variables = baseline.variables if baseline else {}
+
+    def init(key: jax.Array) -> TrainState:
+        return steps.init_state(
+            model,
+            optimizer,
+            key,
+            experiment.dataset.image_shape,
+            average=config.ema_decay > 0,
+        )
+
+    like = experiment.place_state(model, jax.eval_shape(init, init_key))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+    take_steps = _make_take_steps(
+        experiment,
+        steps.make_train_step(
+            model,
+            optimizer,
+            loss_fn,
+            experiment.make_preprocess(),
+            baseline=baseline.forward if baseline else None,
+            unpack=cache.unpack if cache else None,
+            accumulate_steps=config.accumulate_steps,
+            ema_decay=config.ema_decay,
+            shard_logits=partial(
+                jax.lax.with_sharding_constraint,
+                shardings=partition.logits_sharding(mesh),
+            ),
+            unroll=not partition.loops_are_fast(),
+            gradients_in_parts=partition.gradients_in_parts(mesh),
+        ),
+        shardings,
+    )
+    with Checkpoints(experiment.workdir / name) as checkpoints:
+        warn = experiment.journal.warn
+        meta = experiment.new_meta(name, network)
+        saved = checkpoints.restore(like, meta, warn=warn)
+        meta = saved[1] if saved else meta
+        if meta.step >= experiment.num_steps and meta.evaluated:
+            experiment.journal.say(f"{name}: trained already, {meta.step} steps")
+            return False
+        if cache is not None:
+            cache.fill()
+        _loop(
+            experiment,
+            saved[0]
+            if saved
+            else _first_state(
+                partition.jit_init(mesh, init, shardings=shardings)(init_key), start()
+            ),
+            lambda state, batches: take_steps(state, variables, batches, augment_key),
+            batches=partial(
+                experiment.train_batches,
+                stream=stream,
+                beside=cache.rows if cache else None,
+            ),
+            recorder=Recorder(experiment, meta, schedule),
+            evaluator=experiment.make_evaluator(model),
+            checkpoints=checkpoints,
+        )
+    return True
+
+
+def _loop(
+    experiment: Experiment,
+    state: TrainState,
+    take_steps: Callable[[TrainState, Batches], tuple[TrainState, steps.PackedMetrics]],
+    *,
+    batches: Callable[..., Iterator[Any]],
+    recorder: Recorder,
+    evaluator: Callable[..., dict[str, float]],
+    checkpoints: Checkpoints,
+) -> None:
+    start, last = recorder.meta.step, experiment.num_steps
+    epochs = experiment.config.checkpoint_every_epochs
+    interval = max(1, round(epochs * experiment.steps_per_epoch))
+    split = "holdout" if len(experiment.dataset.holdout) else "test"
+    journal = experiment.journal
+
+    def keep(step: int, *, stop: bool = False) -> None:
+        recorder.flush()
+        recorder.check_state(state)
+        scores = None
+        # What a stop interrupts is evaluated at the next start.
+        if step % interval == 0 or step == last:
+            try:
+                source = getattr(experiment.dataset, split)
+                scores = None if stop else evaluator(state.variables, source)
+            except interruption.PreemptedError:
+                stop = True
+        if scores is not None:
+            journal.log(split, step, scores)
+        checkpoints.save(state, recorder.meta, scores)
+        if stop:
+            checkpoints.wait()
+            journal.say(f"{recorder.meta.method}: stopped and saved at step {step}")
+            raise interruption.PreemptedError
+        recorder.restart_clock()
+
+    journal.start_run(recorder.meta.method, num_steps=last, step=start)
+    profile = Profile(
+        experiment.workdir / recorder.meta.method / "profile",
+        steps=experiment.config.profile_steps,
+        start=start,
+    )
+    try:
+        if not recorder.meta.evaluated and (start % interval == 0 or start == last):
+            keep(start)
+        upcoming = batches(start_step=start)
+        for group in _groups(experiment, upcoming, interval, step=start):
+            state, metrics = take_steps(state, group)
+            recorder.add(metrics, len(group))
+            step = recorder.meta.step
+            profile.after(step, metrics)
+            if (stop := interruption.poll()) or step % interval == 0 or step == last:
+                keep(step, stop=stop)
+    except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
+        # Of a step that was dispatched before it is known, too.
+        raise explain_step_error(error, experiment.config, state) from error
+    finally:
+        interruption.rest()
+        profile.stop()
+        journal.end_run()
+
+
+def _groups(
+    experiment: Experiment, batches: Iterator[Any], interval: int, *, step: int
+) -> Iterator[Batches]:
+    """Batches of one call each, which ends where something is logged or saved."""
+    config = experiment.config
+    together = partition.loops_are_fast() and not config.debug_nans
+    size = config.steps_per_call if together else 1
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        step += 1
+        due = step % config.log_every_steps == 0 or step % interval == 0
+        if len(group) == size or due or step == experiment.num_steps:
+            yield group
+            group = []
+
+
+def _make_take_steps(
+    experiment: Experiment, train_step: Callable[..., Any], shardings: Any
+) -> Callable[..., tuple[TrainState, steps.PackedMetrics]]:
+    """`(state, baseline_variables, batches, key)` to the state and metrics by step."""
+    jit = partial(
+        partition.jit_train_step,
+        experiment.mesh,
+        state_shardings=shardings,
+        # What is looked at again must still be there.
+        donate=not experiment.config.debug_nans,
+    )
+    one = jit(steps.pack_metrics(train_step))
+    many = jit(steps.pack_metrics(steps.make_many_steps(train_step)))
+
+    def take_steps(
+        state: TrainState, variables: Any, batches: Batches, key: jax.Array
+    ) -> tuple[TrainState, steps.PackedMetrics]:
+        if len(batches) > 1:
+            return many(state, variables, batches, key)
+        new_state, metrics = one(state, variables, batches[0], key)
+        if experiment.config.debug_nans and not all_finite(metrics):
+            # Without jit, each operation is looked at as it is done.
+            with jax.disable_jit(), jax.debug_nans(True):
+                train_step(state, variables, batches[0], key)
+        return new_state, metrics
+
+    return take_steps
+
+
+def explain_step_error(
+    error: Exception, config: ConfigDict, state: TrainState
+) -> Exception:
+    """What the user can do about an error of a training step.
+
+    Args:
+      error: of JAX.
+      config: the whole config.
+      state: that the step was given; its shapes are enough.
+
+    Returns:
+      A `UserError`, or the error as it is where nothing better is known.
+    """
+    text = str(error)
+    if isinstance(error, FloatingPointError):
+        return UserError(
+            "config.debug_nans",
+            got=text.splitlines()[0],
+            expected="finite values",
+            remedy="lower --config.optimizer.learning_rate or look at the images; "
+            f"it came from {_own_line(error)}",
+        )
+    if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
+        return error
+    return UserError(
+        "the device has too little memory for a training step",
+        got=f"config.batch_size {config.batch_size} and "
+        f"{count_parameters(state.params):,} parameters, computed in "
+        f"{config.compute_dtype}: {text.splitlines()[0]}",
+        expected="that state, activations and gradients fit",
+        remedy="double --config.accumulate_steps, set --config.compute_dtype=bfloat16 "
+        "or --config.partition.fsdp=True, or lower --config.batch_size; the same "
+        "command with another --workdir starts anew",
+    )
+
+
+def _own_line(error: Exception) -> str:
+    """The innermost line of this package that an error went through."""
+    package = Path(__file__).parent.parent
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if package in Path(frame.filename).parents]
+    own = [frame for frame in own if frame.filename != __file__] or own
+    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
+
+
+def _first_state(state: TrainState, start: Variables | None) -> TrainState:
+    """A state at step 0, its variables replaced by those given."""
+    if start is None:
+        return state
+    flat, given = flatten_dict(state.trained), flatten_dict(dict(start))
+    shardings = {path: flat[path].sharding for path in given}
+    variables = unflatten_dict(flat | partition.place(given, shardings))
+    average = jax.tree.map(jnp.copy, variables) if state.average else {}
+    # A fresh optimiser knows nothing of the parameters' values.
+    return dataclasses.replace(state, **variables, average=average)

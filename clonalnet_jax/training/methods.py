@@ -1,0 +1,182 @@
+"""What each run minimises: the clone's loss and the controls it is compared with."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from clonalnet_jax import losses
+from clonalnet_jax.errors import unknown_name
+from clonalnet_jax.state import LossFn, Terms
+from clonalnet_jax.training.answers import Answers
+
+
+class Method(NamedTuple):
+    """A way to train a network.
+
+    Attributes:
+      loss_fn: its `loss` is what is minimised; the other terms are logged.
+      needs_baseline: whether `baseline_logits` are given; they are None otherwise.
+      takes_answers: whether what `answers` keeps of them is enough.
+    """
+
+    loss_fn: LossFn
+    needs_baseline: bool
+    takes_answers: bool = False
+
+
+def make_method(name: str, config: ConfigDict) -> Method:
+    """Builds a method by its name in `config.methods`.
+
+    Args:
+      name: see `config.methods` in `configs/default.py`.
+      config: the whole config; read are `loss`, `distillation`, `dkd` and
+        `logit_standardisation`.
+
+    Returns:
+      The method.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if name not in _METHODS:
+        raise unknown_name("config.methods", name, _METHODS)
+    return _METHODS[name](config)
+
+
+def _cross_entropy(config: ConfigDict) -> Method:
+    """Plain (re)training on the labels."""
+    del config
+
+    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
+        del baseline_logits
+        return {"loss": _cross_entropy_of(logits, labels)}
+
+    return Method(loss_fn, needs_baseline=False)
+
+
+def _label_smoothing(config: ConfigDict) -> Method:
+    """Szegedy et al. 2016 (arXiv 1512.00567), section 7."""
+    smoothing = config.loss.label_smoothing
+
+    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
+        del baseline_logits
+        if labels.ndim == 1:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(labels, smoothing)
+        return {"loss": optax.softmax_cross_entropy(logits, targets)}
+
+    return Method(loss_fn, needs_baseline=False)
+
+
+def _distillation(config: ConfigDict) -> Method:
+    """Hinton et al. 2015: `(1 - w) CE + w T^2 KL`; the baseline is the teacher."""
+    temperature, weight = config.distillation.temperature, config.distillation.weight
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.distillation_loss(
+            logits, baseline_logits, temperature=temperature
+        )
+        loss = (1 - weight) * hard + weight * soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _dkd(config: ConfigDict) -> Method:
+    """Decoupled distillation, CVPR 2022, beside a cross-entropy of its own weight.
+
+    The authors let the weight grow over the first 20 of their 240 epochs. That is left
+    out: no method here is given a schedule of its own.
+    """
+    dkd = config.dkd
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.decoupled_distillation_loss(
+            logits,
+            baseline_logits,
+            labels,
+            temperature=dkd.temperature,
+            target_weight=dkd.target_weight,
+            non_target_weight=dkd.non_target_weight,
+        )
+        loss = dkd.cross_entropy_weight * hard + soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _logit_standardisation(config: ConfigDict) -> Method:
+    """Distillation of standardised logits, CVPR 2024, with the authors' weights."""
+    chosen = config.logit_standardisation
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.standardised_distillation_loss(
+            logits, baseline_logits, temperature=chosen.temperature
+        )
+        loss = chosen.cross_entropy_weight * hard + chosen.weight * soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _clone(
+    config: ConfigDict,
+    *,
+    difference: bool = True,
+    attention: bool = True,
+    negentropy: bool = True,
+) -> Method:
+    """The focusing-picking loss of ClonalNet, whole or without one of its terms.
+
+    Without the difference, the classification term is the label-smoothed cross-entropy
+    of the clone's own logits.
+    """
+    alpha = config.loss.attention_weight if attention else 0.0
+    beta = config.loss.negentropy_weight if negentropy else 0.0
+    smoothed = _label_smoothing(config).loss_fn
+
+    def loss_fn(logits: Array, baseline: Array | Answers, labels: Array) -> Terms:
+        given = baseline if isinstance(baseline, Answers) else Answers(baseline)
+        terms = losses.focusing_picking_terms(
+            logits,
+            given.logits,
+            labels,
+            confusing=given.confusing,
+            temperature=config.loss.temperature,
+            label_smoothing=config.loss.label_smoothing,
+        )
+        if not difference:
+            plain = smoothed(logits, None, labels)["loss"]
+            terms = terms._replace(classification=plain)
+        loss = terms.classification + alpha * terms.attention + beta * terms.negentropy
+        return {"loss": loss, **terms._asdict()}
+
+    return Method(loss_fn, needs_baseline=True, takes_answers=True)
+
+
+def _cross_entropy_of(logits: Array, labels: Array) -> Array:
+    """Per example; the labels are integers `[b]` or, mixed, distributions `[b, c]`."""
+    if labels.ndim == logits.ndim:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+_METHODS: dict[str, Callable[[ConfigDict], Method]] = {
+    "clone": _clone,
+    "clone_without_difference": functools.partial(_clone, difference=False),
+    "clone_without_attention": functools.partial(_clone, attention=False),
+    "clone_without_negentropy": functools.partial(_clone, negentropy=False),
+    "cross_entropy": _cross_entropy,
+    "label_smoothing": _label_smoothing,
+    "distillation": _distillation,
+    "dkd": _dkd,
+    "logit_standardisation": _logit_standardisation,
+}

@@ -1,0 +1,210 @@
+"""One story: get a baseline, check it, train each method beside it, report."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clonalnet_jax.analysis.metrics import measure_logits
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import count_parameters
+from clonalnet_jax.trained.network import Network, load_network
+from clonalnet_jax.training.baseline import (
+    check_better_than_chance,
+    freeze,
+    given_baseline,
+    starting_weights,
+)
+from clonalnet_jax.training.cache import Cache
+from clonalnet_jax.training.experiment import Experiment, open_experiment
+from clonalnet_jax.training.loop import train_run
+from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.workdir.directory import (
+    open_workdir,
+    read_results,
+    trained_runs,
+    write_results,
+)
+from clonalnet_jax.workdir.lock import hold
+from clonalnet_jax.workdir.saved_logits import (
+    SavedLogits,
+    logits_path,
+    write_logits,
+)
+
+Results = dict[str, dict[str, Any]]
+
+
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    force_config: bool = False,
+    announce: Callable[[str], None] = lambda run: None,
+) -> Results:
+    """Trains what a config asks for, or what is still missing of it.
+
+    Args:
+      config: see `configs/default.py`.
+      workdir: where everything is kept; a second call resumes.
+      force_config: goes on although the config differs from the workdir's.
+      announce: told the name of each run before it begins.
+
+    Returns:
+      What `results.json` holds: by run name, `top1`, `top5` and `ece` in percent,
+      `nll` in nats, `num_parameters`, `train_seconds` and `images_per_second`.
+
+    Raises:
+      UserError: something that the user can mend.
+      PreemptedError: the run was asked to stop; a second call resumes.
+    """
+    experiment = open_experiment(config, workdir)
+    with hold(workdir, warn=experiment.journal.warn):
+        open_workdir(workdir, config, force_config=force_config)
+        return _train(experiment, force_config=force_config, announce=announce)
+
+
+def _train(
+    experiment: Experiment, *, force_config: bool, announce: Callable[[str], None]
+) -> Results:
+    config = experiment.config
+    experiment.journal.say(_describe(experiment))
+    announce("baseline")
+    baseline = _obtain_baseline(experiment, anew=force_config)
+    teacher = freeze(experiment, baseline)
+    cached = config.baseline.cache != "none"
+    cache = Cache(experiment, teacher) if cached else None
+    for name in config.methods:
+        announce(name)
+        method = make_method(name, config)
+        trained = train_run(
+            experiment,
+            name,
+            network=config.clone,
+            loss_fn=method.loss_fn,
+            baseline=teacher if method.needs_baseline else None,
+            cache=cache if method.takes_answers else None,
+        )
+        _report(experiment, name, anew=trained or force_config)
+    return _show(experiment)
+
+
+def evaluate(
+    config: ConfigDict, workdir: Path, *, force_config: bool = False
+) -> Results:
+    """Measures every network that a workdir holds once more, from its checkpoint.
+
+    Args:
+      config: that the workdir was trained with.
+      workdir: of a `train`.
+      force_config: evaluates although the config differs from the workdir's.
+
+    Returns:
+      As `train`.
+
+    Raises:
+      UserError: there is nothing to evaluate, or something that the user can mend.
+    """
+    experiment = open_experiment(config, workdir)
+    if not trained_runs(workdir):
+        raise UserError(
+            f"workdir {workdir}",
+            got="nothing trained there",
+            expected="a directory that --mode=train has written",
+            remedy="train first, or check --workdir",
+        )
+    with hold(workdir, warn=experiment.journal.warn):
+        open_workdir(workdir, config, force_config=force_config)
+        given = given_baseline(experiment)
+        if given is not None:
+            _store(experiment, "baseline", _measure(experiment, "baseline", given))
+        for name in ("baseline", *config.methods):
+            if name in trained_runs(workdir):
+                _report(experiment, name, anew=True)
+        return _show(experiment)
+
+
+def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
+    """Trains or restores the baseline, shows its figure and refuses a bad one."""
+    config = experiment.config
+    baseline = given_baseline(experiment)
+    if baseline is not None:
+        _store(experiment, "baseline", _measure(experiment, "baseline", baseline))
+    else:
+        trained = train_run(
+            experiment,
+            "baseline",
+            network=config.baseline,
+            loss_fn=make_method("cross_entropy", config).loss_fn,
+            baseline=None,
+            start=partial(starting_weights, experiment),
+        )
+        baseline = _report(experiment, "baseline", anew=trained or anew)
+    top1 = read_results(experiment.workdir)["baseline"]["top1"]
+    check_better_than_chance(experiment, top1)
+    return baseline
+
+
+def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
+    """Restores a finished run; stores its row if it has none or is measured anew."""
+    config = experiment.config
+    network = load_network(
+        experiment.workdir / name,
+        experiment.mesh,
+        dtype=config.compute_dtype,
+        which=config.select,
+    )
+    if anew or not is_finished(experiment.workdir, name):
+        _store(experiment, name, _measure(experiment, name, network))
+    return network
+
+
+def _measure(experiment: Experiment, name: str, network: Network) -> dict[str, Any]:
+    """The row of a network; keeps its predictions in a file."""
+    meta, dataset = network.meta, experiment.dataset
+    predictor = experiment.make_predictor(network.model)
+    predictions = SavedLogits(*predictor(network.variables, dataset.test))
+    if len(dataset.holdout):
+        logits, labels = predictor(network.variables, dataset.holdout)
+        predictions = predictions._replace(holdout_logits=logits, holdout_labels=labels)
+    write_logits(experiment.workdir, name, predictions)
+    speed = meta.timed_images / meta.timed_seconds if meta.timed_seconds else None
+    return {
+        **measure_logits(predictions.logits, predictions.labels),
+        "num_parameters": count_parameters(network.variables["params"]),
+        "train_seconds": meta.train_seconds,
+        "images_per_second": speed,
+    }
+
+
+def is_finished(workdir: Path, run: str) -> bool:
+    """Whether a run's figures and predictions are there."""
+    return run in read_results(workdir) and logits_path(workdir, run).exists()
+
+
+def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
+    write_results(experiment.workdir, {**read_results(experiment.workdir), name: row})
+    experiment.journal.say(
+        f"{name}: top-1 {row['top1']:.2f} %, nll {row['nll']:.4f} on the "
+        f"{experiment.config.data.test_split} split"
+    )
+
+
+def _describe(experiment: Experiment) -> str:
+    config, dataset = experiment.config, experiment.dataset
+    return (
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of "
+        f"{dataset.num_classes} classes; {experiment.num_steps:,} steps of "
+        f"{config.batch_size} images a run on {jax.device_count()} "
+        f"{jax.devices()[0].device_kind} device(s)"
+    )
+
+
+def _show(experiment: Experiment) -> Results:
+    results = read_results(experiment.workdir)
+    experiment.journal.table(results)
+    experiment.journal.say(f"Results, checkpoints and curves: {experiment.workdir}")
+    return results

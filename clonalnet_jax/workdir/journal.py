@@ -1,0 +1,160 @@
+"""Telling people: live progress, the metrics file, TensorBoard, the final table."""
+
+import datetime
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.tensorboard import Board
+
+
+class Journal:
+    """Where training says what it does; silent on every process but the first.
+
+    `metrics.jsonl` gets one JSON object a line: `run`, `split`, `step` and the
+    metrics. TensorBoard events lie in `tensorboard/<run>`.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        """Reports into a workdir that exists or will, and to standard output."""
+        self._workdir = workdir
+        self._primary = jax.process_index() == 0
+        self._console = Console(quiet=not self._primary, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._run = ""
+        self._board: Board | None = None
+        self._note = ""
+
+    def say(self, text: str) -> None:
+        """Prints a line; markup in it is not interpreted."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        """Prints something that the user should see, in yellow on a terminal."""
+        self._console.print(
+            f"WARNING: {text}", markup=False, highlight=False, style="yellow"
+        )
+
+    def start_run(self, run: str, *, num_steps: int, step: int) -> None:
+        """Opens a run's progress bar and files, dropping what was logged beyond `step`.
+
+        Args:
+          run: name of the run.
+          num_steps: of the whole run.
+          step: done so far; a killed run may have logged more than it saved.
+        """
+        self._run, self._note = run, ""
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=10),  # all columns fit in 80 characters
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            run, total=num_steps, completed=step, note="compiling"
+        )
+        self._progress.start()
+        if self._primary:
+            _drop_after(self._workdir / "metrics.jsonl", run, step)
+            self._board = Board(self._workdir / "tensorboard" / run, step)
+
+    def end_run(self) -> None:
+        """Closes what `start_run` opened; does nothing where nothing is open."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to a step."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, note=self._note)
+
+    def log(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Records metrics of the open run.
+
+        Args:
+          split: `train`, `holdout` or `test`.
+          step: that they belong to.
+          metrics: by name.
+        """
+        if not self._primary:
+            return
+        record = {"run": self._run, "split": split, "step": step, **metrics}
+        with (self._workdir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        assert self._board is not None, "start_run comes first"
+        self._board.add(split, step, metrics)
+        self._show(split, step, metrics)
+
+    def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Prints the results of all runs side by side."""
+        table = Table(title="Results on the test split", title_justify="left")
+        table.add_column("run", overflow="fold")
+        for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
+            table.add_column(column, justify="right")
+        for run, row in results.items():
+            table.add_row(
+                run,
+                f"{row['top1']:.2f}",
+                f"{row['top5']:.2f}",
+                f"{row['nll']:.4f}",
+                f"{row['ece']:.2f}",
+                f"{row['num_parameters']:,}",
+                f"{row['train_seconds']:.0f} s",
+            )
+        self._console.print(table)
+
+    def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar; without a terminal, prints a line at each evaluation."""
+        assert self._progress is not None, "start_run comes first"
+        if split == "train":
+            self._note = (
+                f"top-1 {metrics['top1']:.1f} %  "
+                f"{metrics['images_per_second']:,.0f} images/s"
+            )
+            self._progress.update(self._task, note=self._note)
+        elif not self._console.is_terminal:
+            task = self._progress.tasks[self._task]
+            left = datetime.timedelta(seconds=round(task.time_remaining or 0))
+            self.say(
+                f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}  "
+                f"{split} top-1 {metrics['top1']:.1f} %"
+            )
+
+
+def _drop_after(path: Path, run: str, step: int) -> None:
+    """Forgets a run's records beyond a step, and a line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["run"] != run or record["step"] <= step:
+            kept.append(line + os.linesep)
+    write_atomically(path, "".join(kept))

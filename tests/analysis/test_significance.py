@@ -1,0 +1,86 @@
+"""The statistics against SciPy, against hand, and against luck."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from clonalnet_jax.analysis.significance import (
+    holm,
+    mcnemar,
+    mean_over_seeds,
+    paired_difference,
+)
+
+
+def test_a_mean_and_its_standard_error_by_hand():
+    mean, error = mean_over_seeds([1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2.0)
+    assert error == pytest.approx(1 / math.sqrt(3))
+
+
+def test_one_seed_has_no_error_and_is_not_tested():
+    assert mean_over_seeds([4.0]) == (4.0, None)
+    assert paired_difference([4.0], [3.0]) == (1.0, None, None, None, None)
+
+
+def test_a_paired_difference_equals_scipys(rng):
+    ours, theirs = rng.normal(size=(2, 7))
+    found = paired_difference(ours, theirs)
+    test = stats.ttest_rel(ours, theirs)
+    assert found.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert found.p_t == pytest.approx(test.pvalue)
+    assert found[1:3] == pytest.approx(tuple(test.confidence_interval(0.95)))
+
+
+def test_sign_flips_by_enumeration(rng):
+    differences = rng.normal(0.7, 1.0, size=6)
+    signs = 1 - 2 * ((np.arange(64)[:, None] >> np.arange(6)) & 1)
+    means = np.abs((signs * differences).mean(axis=1))
+    expected = np.mean(means >= abs(differences.mean()) - 1e-12)
+    found = paired_difference(differences, np.zeros(6))
+    assert found.p_sign_flip == pytest.approx(expected)
+
+
+def test_five_wins_of_five_are_as_much_as_signs_can_say():
+    found = paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
+    assert found.p_sign_flip == pytest.approx(2 / 32)
+
+
+@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
+def test_differences_without_spread_are_no_division_by_zero(value, p):
+    found = paired_difference([value] * 3, [0.0] * 3)
+    assert found[:4] == (value, value, value, p)
+    assert found.p_sign_flip == pytest.approx(1.0 if value == 0 else 0.25)
+
+
+def test_seeds_must_be_paired():
+    with pytest.raises(ValueError, match="zip"):
+        paired_difference([1.0, 2.0], [1.0])
+
+
+def test_the_interval_holds_the_truth_95_times_in_100(rng):
+    """And, where there is no difference, p is below 0.05 in 5 of 100."""
+    covered, small = 0, 0
+    for _ in range(400):
+        shared = rng.normal(size=5)
+        ours, theirs = shared + rng.normal(size=(2, 5))
+        found = paired_difference(ours, theirs)
+        covered += found.low <= 0 <= found.high
+        small += found.p_t < 0.05
+    assert 400 - covered == small
+    assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
+
+
+def test_mcnemar_by_hand():
+    ours = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0], bool)
+    theirs = np.array([0, 0, 0, 0, 0, 0, 1, 1, 0], bool)
+    # 6 against 1: 2 (1 + 7) / 2^7.
+    assert mcnemar(ours, theirs) == (6, 1, pytest.approx(16 / 128))
+    assert mcnemar(ours, ours) == (0, 0, 1.0)
+
+
+def test_holm_by_hand():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.6]) == pytest.approx([1.0, 1.0])

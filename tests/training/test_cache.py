@@ -1,0 +1,194 @@
+"""Training from answers that were computed once, on the digits."""
+
+import copy
+import json
+
+import jax
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.interruption import PreemptedError
+from clonalnet_jax.training import baseline as baseline_module
+from clonalnet_jax.training import cache as cache_module
+from clonalnet_jax.training import story
+from clonalnet_jax.training.baseline import freeze
+from clonalnet_jax.training.cache import Cache
+from clonalnet_jax.training.experiment import OTHERS, open_experiment
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tfds_dir):
+    """A workdir with a baseline and a clone that ran beside it."""
+    workdir = tmp_path_factory.mktemp("trained")
+    story.train(small(tfds_dir), workdir)
+    return workdir
+
+
+def small(tfds_dir):
+    from configs import digits
+
+    config = copy.deepcopy(digits.get_config())
+    config.data.path = tfds_dir
+    config.data.crop_padding = 1
+    config.batch_size = 64
+    config.steps = 12
+    config.optimizer.learning_rate = 0.005  # a high one magnifies rounding
+    config.methods = ("clone",)
+    config.log_every_steps = 1
+    config.baseline.min_top1 = 0.0
+    return config
+
+
+@pytest.fixture
+def config(tfds_dir, trained):
+    """Of a run beside the trained baseline."""
+    config = small(tfds_dir)
+    config.baseline.checkpoint = str(trained / "baseline")
+    return config
+
+
+@pytest.fixture
+def make_cache(config, tmp_path):
+    """A cache, filled, of the config's run; and what it said."""
+
+    def make(workdir=tmp_path):
+        experiment = open_experiment(config, workdir)
+        given = baseline_module.given_baseline(experiment)
+        cache = Cache(experiment, freeze(experiment, given))
+        cache.fill()
+        return cache
+
+    return make
+
+
+def losses(workdir, run="clone"):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [r["loss"] for r in rows if r["run"] == run and r["split"] == "train"]
+
+
+def test_a_run_from_cached_views_is_the_run_beside_the_baseline(
+    config, trained, tmp_path, capsys
+):
+    config.baseline.cache = "views"
+    story.train(config, tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), losses(trained), atol=1e-3)
+    assert "which pays for that after" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_baseline_does_not_run_once_its_answers_are_there(
+    config, tmp_path, monkeypatch
+):
+    config.baseline.cache = "views"
+    config.methods = ("clone", "clone_without_attention")
+    config.baseline.cache_dir = str(tmp_path / "shared")
+    story.train(config, tmp_path / "first")
+    monkeypatch.setattr(
+        Cache, "_compute", lambda *_: pytest.fail("computed a second time")
+    )
+    config.methods = ("clone_without_negentropy",)
+    story.train(config, tmp_path / "second")
+    assert len(losses(tmp_path / "second", "clone_without_negentropy")) == 12
+
+
+def test_cached_images_are_the_answers_without_augmentation(
+    config, make_cache, tmp_path
+):
+    config.baseline.cache = "images"
+    cache = make_cache()
+    experiment = open_experiment(config, tmp_path)
+    batches = experiment.train_batches(stream=OTHERS, start_step=0, beside=cache.rows)
+    network = baseline_module.given_baseline(experiment)
+    logits, labels = experiment.make_predictor(network.model)(
+        network.variables, experiment.dataset.train
+    )
+    for _, batch in zip(range(2), batches, strict=False):
+        kept = cache.unpack(batch["answers"])
+        index = np.asarray(batch["index"])
+        np.testing.assert_array_equal(batch["label"], labels[index])
+        np.testing.assert_allclose(
+            jax.nn.softmax(kept.logits), jax.nn.softmax(logits[index]), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("steps_per_file", [1, 5])
+def test_a_cache_that_was_stopped_goes_on(
+    config, make_cache, tmp_path, monkeypatch, steps_per_file
+):
+    config.baseline.cache = "views"
+    whole = make_cache(tmp_path / "whole")
+    monkeypatch.setattr(
+        cache_module, "_ANSWERS_PER_FILE", steps_per_file * config.batch_size
+    )
+    polls = iter([False] * 6 + [True] + [False] * 100)
+    monkeypatch.setattr(cache_module.interruption, "poll", lambda: next(polls))
+    with pytest.raises(PreemptedError):
+        make_cache(tmp_path / "stopped")
+    stopped = make_cache(tmp_path / "stopped")
+    assert not list(stopped.directory.glob("*.tmp"))
+    batch = {"index": np.zeros(config.batch_size, np.int32)}
+    for step in range(config.steps):
+        one, other = (c.rows(step, batch)["answers"] for c in (whole, stopped))
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("loss.temperature", 3.0, "temperature: 2.0 -> 3.0"),
+        ("data.flip", True, "data.flip: False -> True"),
+        ("seed", 1, "seed: 0 -> 1"),
+        ("baseline.cache", "images", "kind: 'views' -> 'images'"),
+        ("baseline.cache_top_k", 4, "top_k: 16 -> 4"),
+    ],
+)
+def test_a_foreign_cache_is_refused(config, make_cache, tmp_path, key, value, named):
+    config.baseline.cache = "views"
+    config.baseline.cache_dir = str(tmp_path / "shared")
+    make_cache()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=r"--config\.baseline\.cache_dir") as error:
+        make_cache()
+    assert named in str(error.value)
+
+
+def test_another_baseline_is_refused(config, make_cache, trained, tmp_path):
+    config.baseline.cache = "views"
+    config.baseline.cache_dir = str(tmp_path / "shared")
+    make_cache()
+    config.baseline.checkpoint = str(trained / "clone")
+    with pytest.raises(UserError, match=r"baseline: '[0-9a-f]{16}' -> "):
+        make_cache()
+
+
+def test_answers_to_other_images_are_refused(config, make_cache):
+    config.baseline.cache = "views"
+    directory = make_cache().directory
+    for path in directory.glob("*.array_record"):
+        # As if the images had been replaced: whole files, other answers.
+        first, end = map(int, path.stem.split("-")[1:])
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        rng = np.random.default_rng(0)
+        for _ in range(first, end):
+            writer.write(rng.integers(256, size=64 * 44, dtype=np.uint8).tobytes())
+        writer.close()
+    with pytest.raises(UserError, match="in the first batch is elsewhere"):
+        make_cache()
+
+
+def test_a_damaged_file_is_named(config, make_cache):
+    config.baseline.cache = "views"
+    (path,) = make_cache().directory.glob("*.array_record")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"baseline cache .*array_record"):
+        make_cache()
+
+
+def test_too_few_probabilities_are_refused(config, make_cache):
+    config.baseline.cache, config.baseline.cache_top_k = "views", 1
+    with pytest.raises(UserError, match=r"config\.baseline\.cache_top_k"):
+        make_cache()
