@@ -14,6 +14,7 @@ from clonalnet_jax.models import create_model, eval_logits, native_size
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.teacher import Frozen, beside_the_clone
 from clonalnet_jax.weights import fold_batch_norm
 from configs import default
 
@@ -95,7 +96,11 @@ def make_setting(
             top_k=_TOP_K,
         )
     )(folded, batch)
-    unpack = partial(answers.decode, num_classes=classes, top_k=_TOP_K)
+    beside = beside_the_clone(Frozen(forward, folded))
+
+    def decoded(variables: Any, images: Any, packed: Any) -> answers.Answers:
+        del variables, images
+        return answers.decode(packed, num_classes=classes, top_k=_TOP_K)
 
     def contender(
         method: str, variables: Any, extra: Any, *, tuned: bool = True, **options: Any
@@ -105,7 +110,7 @@ def make_setting(
             optimizer,
             make_method(method, default.get_config()).loss_fn,
             _prepare,
-            gradients_in_parts=tuned and partition.gradients_in_parts(mesh),
+            layout=partition.layout_of(mesh) if tuned else partition.ANYWHERE,
             **options,
         )
         state = init(jax.random.key(0))
@@ -117,10 +122,10 @@ def make_setting(
 
     contenders: dict[str, Callable[[], Contender]] = {
         "plain": partial(contender, "cross_entropy", {}, {}),
-        "clone": partial(contender, "clone", folded, {}, baseline=forward),
-        "cached": partial(contender, "clone", {}, {"answers": packed}, unpack=unpack),
+        "clone": partial(contender, "clone", folded, {}, answer=beside.answer),
+        "cached": partial(contender, "clone", {}, {"answers": packed}, answer=decoded),
     }
-    if not partition.loops_are_fast():
+    if not partition.layout_of(mesh).loops_are_fast:
         contenders["untuned"] = partial(contender, "cross_entropy", {}, {}, tuned=False)
     return Setting(
         size=size,
@@ -155,8 +160,8 @@ def make_sharded(name: str, devices: int, classes: int) -> Sharded:
         optimizer,
         make_method("clone", default.get_config()).loss_fn,
         _prepare,
-        baseline=partial(eval_logits, model),
-        gradients_in_parts=partition.gradients_in_parts(mesh),
+        beside_the_clone(Frozen(partial(eval_logits, model), {})).answer,
+        layout=partition.layout_of(mesh),
     )
     init = partial(steps.init_state, model, optimizer, image_shape=shape)
     jit_init = partition.jit_init(mesh, init)

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from clonalnet_jax.models import eval_logits
 from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.trained.network import load_network
-from clonalnet_jax.training.baseline import Teacher, freeze
 from clonalnet_jax.training.experiment import Experiment, open_experiment
+from clonalnet_jax.training.teacher import Frozen, freeze
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "That holds a baseline.", required=True)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     del argv
     experiment = open_experiment(_CONFIG.value, Path(_WORKDIR.value))
     network = load_network(experiment.workdir / "baseline", experiment.mesh)
-    plain = Teacher(partial(eval_logits, network.model), network.variables)
+    plain = Frozen(partial(eval_logits, network.model), network.variables)
     expected, speed = _run(experiment, plain)
     table = Table(title=f"{network.meta.model} on {len(expected):,} test images")
     for column in (
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     print(f"device: {jax.devices()[0].device_kind}")
 
 
-def _run(experiment: Experiment, teacher: Teacher) -> tuple[np.ndarray, float]:
+def _run(experiment: Experiment, frozen: Frozen) -> tuple[np.ndarray, float]:
     """Logits of the test split, float32, and images per second."""
     prepare = experiment.make_preprocess()
     test = experiment.dataset.test
@@ -79,17 +79,17 @@ def _run(experiment: Experiment, teacher: Teacher) -> tuple[np.ndarray, float]:
     @jax.jit
     def step(variables, batch):
         inputs, _ = prepare({"image": batch, "label": labels}, None)
-        logits = teacher.forward(variables, inputs)
+        logits = frozen.forward(variables, inputs)
         return logits.astype(jnp.float32)
 
     batches = [
         jnp.asarray(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)
     ]
-    step(teacher.variables, batches[0]).block_until_ready()
+    step(frozen.variables, batches[0]).block_until_ready()
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        outputs = jax.block_until_ready([step(teacher.variables, b) for b in batches])
+        outputs = jax.block_until_ready([step(frozen.variables, b) for b in batches])
         seconds.append(time.perf_counter() - start)
     return np.concatenate(outputs), len(images) / statistics.median(seconds)
 

@@ -104,7 +104,7 @@ def speeds(dtype: str) -> dict[str, float]:
     Returns:
       `flops_per_second` of a matrix product, `bytes_per_second` of a copy.
     """
-    size = 2048 if jax.default_backend() == "cpu" else 8192
+    size = 2048 if jax.devices()[0].platform == "cpu" else 8192
     matrix = jnp.ones((size, size), dtype)
     vector = jnp.ones(2**26, jnp.float32)
     product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1.0)

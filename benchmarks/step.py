@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import MOMENTUM, RATE, Setting, make_setting
 from benchmarks.measuring import footprint, speeds, take_turns
-from clonalnet_jax.runtime.partition import loops_are_fast
+from clonalnet_jax.runtime.partition import layout_of, make_mesh
 from clonalnet_jax.runtime.quiet import quieten
 
 _MODELS = flags.DEFINE_list("models", ["resnet20"], "Names of clonalnet_jax.models.")
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 
 
 def _measure(name: str) -> dict[str, Any]:
-    on_cpu = not loops_are_fast()
+    on_cpu = not layout_of(make_mesh()).loops_are_fast
     dtype = _DTYPE.value or ("float32" if on_cpu else "bfloat16")
     count = _STEPS.value or (1 if on_cpu else 20)
     setting = make_setting(

@@ -27,7 +27,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Contender, make_setting
-from clonalnet_jax.runtime.partition import loops_are_fast
+from clonalnet_jax.runtime.partition import layout_of, make_mesh
 from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
@@ -58,7 +58,8 @@ _COLOURS = (
 def main(argv: list[str]) -> None:
     """Measures, prints and draws."""
     del argv
-    dtype = _DTYPE.value or ("bfloat16" if loops_are_fast() else "float32")
+    on_cpu = not layout_of(make_mesh()).loops_are_fast
+    dtype = _DTYPE.value or ("float32" if on_cpu else "bfloat16")
     setting = make_setting(
         _MODEL.value, batch_size=_BATCH.value, size=None, classes=None, dtype=dtype
     )

@@ -16,6 +16,11 @@ Metrics = dict[str, Array]
 Terms = dict[str, Array]
 ForwardFn = Callable[[Any, Float[Array, "b h w c"]], Float[Array, "b classes"]]
 """`(variables, images) -> logits`, in eval mode."""
+AnswerFn = Callable[[Any, Float[Array, "b h w c"], Array | None], Any]
+"""`(variables, images, packed)` to what the loss is told of the baseline's answer.
+
+`packed` is a batch's entry `answers`, where it has one; see `teacher.Teacher`.
+"""
 PreprocessFn = Callable[
     [Batch, chex.PRNGKey | None],
     tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]],

@@ -17,6 +17,7 @@ from clonalnet_jax.models import eval_logits, layers
 from clonalnet_jax.runtime import partition, processes
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.teacher import Frozen, beside_the_clone
 from configs import default
 
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 10, 32, 6
@@ -64,7 +65,7 @@ def main():
         optimizer,
         make_method("clone", default.get_config()).loss_fn,
         prepare,
-        baseline=partial(eval_logits, model),
+        beside_the_clone(Frozen(partial(eval_logits, model), {})).answer,
     )
     step = partition.jit_train_step(mesh, train_step, state_shardings=shardings)
     jit_init = partition.jit_init(mesh, init, shardings=shardings)

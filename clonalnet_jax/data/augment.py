@@ -49,7 +49,7 @@ def make_preprocess(
       the batch or, where images are mixed, float32 distributions `[b, classes]`.
     """
 
-    def prepare(
+    def preprocess(
         batch: Mapping[str, Array], key: chex.PRNGKey | None
     ) -> tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]]:
         images, labels = batch["image"].astype(jnp.float32) / 255.0, batch["label"]
@@ -80,7 +80,7 @@ def make_preprocess(
             )
         return images, labels
 
-    return prepare
+    return preprocess
 
 
 def preprocess_options(config: ConfigDict) -> dict[str, Any]:

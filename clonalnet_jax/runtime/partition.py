@@ -3,7 +3,7 @@
 import collections
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import chex
 import jax
@@ -47,6 +47,48 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
         )
     grid = np.asarray(devices).reshape(-1, model)
     return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def platform(mesh: Mesh) -> str:
+    """The platform that programs for a mesh are compiled for, such as `cpu`.
+
+    It is asked of the mesh and not of JAX: a program for a TPU may be compiled on a
+    machine that has none, and must not carry what only helps a CPU.
+    """
+    return mesh.devices.flat[0].platform
+
+
+class Layout(NamedTuple):
+    """All that a step's program has to know of the devices it is compiled for.
+
+    Attributes:
+      shard_logits: Tells the compiler where logits `[batch, classes]` lie.
+      loops_are_fast: Whether XLA runs what is inside a loop as fast as what is not. On
+        a CPU, convolutions inside `scan` and `while` are not multithreaded and take 10
+        to 30 times as long; there, loops are laid out or stay in Python.
+      gradients_in_parts: Whether weight gradients are faster when they are summed from
+        parts of the batch; see `models.convolution`.
+    """
+
+    shard_logits: Callable[[jax.Array], jax.Array] = lambda logits: logits
+    loops_are_fast: bool = False
+    gradients_in_parts: bool = False
+
+
+ANYWHERE = Layout()
+"""The layout of a step whose devices are not known: nothing is assumed of them."""
+
+
+def layout_of(mesh: Mesh) -> Layout:
+    """The layout of steps that run on a mesh."""
+    on_cpu = platform(mesh) == "cpu"
+    return Layout(
+        shard_logits=functools.partial(
+            jax.lax.with_sharding_constraint, shardings=logits_sharding(mesh)
+        ),
+        loops_are_fast=not on_cpu,
+        gradients_in_parts=on_cpu and mesh.size == 1,
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -169,7 +211,7 @@ def jit_init(
         out_shardings=shardings or replicated(mesh),
         # It runs once. On a CPU, optimising its random numbers takes LLVM longer than
         # compiling a training step, and changes no bit of them.
-        compiler_options=_supported(xla_backend_optimization_level="1"),
+        compiler_options=_supported(mesh, xla_backend_optimization_level="1"),
     )
 
 
@@ -199,7 +241,7 @@ def jit_train_step(
         donate_argnums=0 if donate else (),
         in_shardings=(of_state, whole, split, whole),
         out_shardings=(of_state, whole),
-        compiler_options=_convolutions_on_all_cores(),
+        compiler_options=_convolutions_on_all_cores(mesh),
     )
 
 
@@ -210,43 +252,32 @@ def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
         step,
         in_shardings=(None, split),
         out_shardings=whole,
-        compiler_options=_convolutions_on_all_cores(),
+        compiler_options=_convolutions_on_all_cores(mesh),
     )
 
 
-def _convolutions_on_all_cores() -> dict[str, str] | None:
+def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
     """Convolutions by Eigen on a CPU, which uses all cores.
 
     By default XLA gives them to YNNPACK, which runs many of them on one: of two cores
     a step takes four fifths of the time with Eigen's (jax 0.10.2).
     """
-    return _supported(xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_REDUCE")
+    return _supported(
+        mesh, xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_REDUCE"
+    )
 
 
 @functools.cache
-def _supported(**options: str) -> dict[str, str] | None:
+def _supported(mesh: Mesh, **options: str) -> dict[str, str] | None:
     """XLA's options for a CPU; None on other devices, or where XLA lacks them."""
-    if jax.default_backend() != "cpu":
+    if platform(mesh) != "cpu":
         return None
     try:
-        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+        with jax.default_device(mesh.local_devices[0]):
+            jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
         return None  # an XLA that does not know them does without
     return options
-
-
-def loops_are_fast() -> bool:
-    """Whether XLA runs what is in a loop as fast as what is not.
-
-    On CPU, convolutions inside `scan` and `while` are not multithreaded and take 10 to
-    30 times as long; there, loops stay in Python or are laid out.
-    """
-    return jax.default_backend() != "cpu"
-
-
-def gradients_in_parts(mesh: Mesh) -> bool:
-    """Whether weight gradients are faster from parts; see `models.convolution`."""
-    return jax.default_backend() == "cpu" and mesh.size == 1
 
 
 @functools.cache

@@ -2,57 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import eval_logits
 from clonalnet_jax.runtime.partition import replicate
-from clonalnet_jax.state import ForwardFn, Variables
+from clonalnet_jax.state import Variables
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.training.experiment import Experiment
 from clonalnet_jax.weights import (
-    fold_batch_norm,
     head_path,
     read_weights,
 )
 from clonalnet_jax.workdir.checkpoints import Meta
-
-
-class Teacher(NamedTuple):
-    """A frozen baseline as it runs beside a clone.
-
-    Attributes:
-      forward: `(variables, images) -> logits`.
-      variables: as `forward` takes them, replicated.
-    """
-
-    forward: ForwardFn
-    variables: Variables
-
-
-def freeze(experiment: Experiment, network: Network) -> Teacher:
-    """Prepares a baseline to be a teacher: folded and in its own dtype.
-
-    Args:
-      experiment: with `config.baseline.fold_batch_norm` and `.compute_dtype`.
-      network: the baseline.
-
-    Returns:
-      What a clone's training step runs.
-    """
-    config = experiment.config
-    dtype = config.baseline.compute_dtype or config.compute_dtype
-    model = network.model.clone(dtype=dtype)
-    if not config.baseline.fold_batch_norm:
-        return Teacher(partial(eval_logits, model), network.variables)
-    forward, variables = fold_batch_norm(
-        model, network.variables, experiment.dataset.image_shape
-    )
-    return Teacher(forward, replicate(experiment.mesh, variables))
 
 
 def given_baseline(experiment: Experiment) -> Network | None:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jaxtyping import Array, UInt8
 
 from clonalnet_jax.data.loader import Batch
+from clonalnet_jax.data.sources import Arrays, Source, UnreadableImageError
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.training import answers
 from clonalnet_jax.training.answers import Answers
-from clonalnet_jax.training.baseline import Teacher
 from clonalnet_jax.training.experiment import OTHERS, Experiment
+from clonalnet_jax.training.teacher import Frozen, Teacher
 from clonalnet_jax.workdir.directory import flatten, read_json, write_atomically
 
 # What the loss may differ by on average, whatever the clone answers.
@@ -37,6 +39,8 @@ TOLERANCE = 1e-3
 # Probability, of all of an image, that rounding on another device may move.
 _MOVED = 0.02
 _ANSWERS_PER_FILE = 2**16
+# Images whose content the manifest knows of a source that is not in memory.
+_LOOKED_AT = 64
 # Of config.data: where the images are and how they are read, not what they are.
 _WITHOUT = ("path", "threads", "workers", "on_device", "on_error", "test_split")
 
@@ -48,19 +52,20 @@ class Cache:
       directory: of the files.
     """
 
-    def __init__(self, experiment: Experiment, teacher: Teacher) -> None:
+    def __init__(self, experiment: Experiment, frozen: Frozen) -> None:
         """Touches nothing yet; see `fill`.
 
         Args:
-          experiment: with `config.baseline.cache`, `.cache_dir` and `.cache_top_k`.
-          teacher: the baseline as it would run beside a clone.
+          experiment: Its `config.baseline.cache`, `.cache_dir` and `.cache_top_k`
+            decide.
+          frozen: The baseline as it would run beside a clone.
         """
         config = experiment.config
         given = config.baseline.cache_dir
         self.directory = (
             Path(given).expanduser() if given else experiment.workdir / "baseline_cache"
         )
-        self._experiment, self._teacher = experiment, teacher
+        self._experiment, self._frozen = experiment, frozen
         self._views = config.baseline.cache == "views"
         self._size = {
             "num_classes": experiment.dataset.num_classes,
@@ -73,6 +78,16 @@ class Cache:
         self._record = functools.lru_cache(maxsize=4 if self._views else None)(
             self._read
         )
+
+    def teacher(self) -> Teacher:
+        """The answers of this cache in place of the baseline's forward pass."""
+
+        def answer(variables: Any, images: Array, packed: Array | None) -> Answers:
+            del variables, images
+            assert packed is not None, "`rows` is beside every batch"
+            return self.unpack(packed)
+
+        return Teacher(answer, {}, beside=self.rows, get_ready=self.fill)
 
     def unpack(self, rows: UInt8[Array, "b size"]) -> Answers:
         """What the loss takes of a batch's `answers`; see `answers.decode`."""
@@ -139,13 +154,14 @@ class Cache:
         config, dataset = self._experiment.config, self._experiment.dataset
         data = json.loads(config.data.to_json_best_effort())
         manifest = {
-            "format": 1,
+            "format": 2,
             "kind": config.baseline.cache,
-            "baseline": _digest(self._teacher.variables),
+            "baseline": _digest(self._frozen.variables),
             "compute_dtype": config.baseline.compute_dtype or config.compute_dtype,
             "temperature": config.loss.temperature,
             "batch_size": config.batch_size,
             "images": len(dataset.train),
+            "train": _digest_of_images(dataset.train),
             "classes": _digest({"names": np.asarray(dataset.class_names)}),
             **self._size,
             **{f"data.{key}": data[key] for key in data if key not in _WITHOUT},
@@ -207,7 +223,7 @@ class Cache:
         experiment = self._experiment
         _, augment_key = experiment.keys(OTHERS)
         step = partition.jit_eval_step(experiment.mesh, self._answer_step())
-        variables = (self._teacher.variables, augment_key)
+        variables = (self._frozen.variables, augment_key)
         for batch in self._batches(start):
             yield jax.device_get(step(variables, batch))
 
@@ -218,7 +234,7 @@ class Cache:
         def answer(variables: Any, batch: Any) -> tuple[Array, Array]:
             of_baseline, key = variables
             images, labels = prepare(batch, key if self._views else None)
-            logits = self._teacher.forward(of_baseline, images)
+            logits = self._frozen.forward(of_baseline, images)
             top_k = self._size["top_k"]
             rows = answers.encode(logits, labels, temperature=temperature, top_k=top_k)
             return rows, answers.error_bound(logits, self.unpack(rows))
@@ -247,7 +263,7 @@ class Cache:
         """What it cost and when it pays off."""
         experiment = self._experiment
         step = partition.jit_eval_step(experiment.mesh, self._answer_step())
-        variables = (self._teacher.variables, experiment.keys(OTHERS)[1])
+        variables = (self._frozen.variables, experiment.keys(OTHERS)[1])
         batch = next(iter(self._batches(0)))
         times = []
         for _ in range(4):
@@ -281,7 +297,8 @@ class Cache:
         if jax.process_index() != 0:
             return
         name = f"answers-{first:09d}-{first + len(rows):09d}.array_record"
-        temporary = self.directory / f"{name}.tmp"
+        # The name is this writer's own: two runs may fill one directory at once.
+        temporary = self.directory / f"{name}.{uuid.uuid4().hex}.tmp"
         writer = ArrayRecordWriter(str(temporary), "group_size:1")
         for row in rows:
             writer.write(row.tobytes())
@@ -319,6 +336,28 @@ def _damaged(path: Path, got: str) -> UserError:
         expected="the file as it was written",
         remedy="delete it and the files after it; they are computed again",
     )
+
+
+def _digest_of_images(source: Source) -> str:
+    """Which images these are, in which order, by what they show.
+
+    Of a source that is too large to lie in memory the digest knows all labels and
+    names, but the content of only some images, evenly spaced: to read an ImageNet once
+    more would cost as much as an epoch.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(source.labels()).tobytes())
+    if isinstance(source, Arrays):
+        digest.update(source.images.tobytes())
+        return digest.hexdigest()[:16]
+    # Without their folder, which may be moved; the labels know the folders of classes.
+    names = (source.name(index).rpartition("/")[2] for index in range(len(source)))
+    digest.update("\0".join(names).encode(errors="replace"))
+    for index in np.linspace(0, len(source) - 1, _LOOKED_AT, dtype=int).tolist():
+        try:
+            digest.update(source[index].image.tobytes())
+        except UnreadableImageError:
+            digest.update(b"unreadable")
+    return digest.hexdigest()[:16]
 
 
 def _digest(tree: Any) -> str:

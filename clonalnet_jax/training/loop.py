@@ -18,13 +18,12 @@ from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.profiling import Profile
 from clonalnet_jax.state import TrainState, Variables
 from clonalnet_jax.training import steps
-from clonalnet_jax.training.baseline import Teacher
-from clonalnet_jax.training.cache import Cache
 from clonalnet_jax.training.experiment import BASELINE, OTHERS, Experiment
 from clonalnet_jax.training.feed import DeviceBatch
 from clonalnet_jax.training.methods import LossFn
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.training.recorder import Recorder, all_finite
+from clonalnet_jax.training.teacher import NOBODY, Teacher
 from clonalnet_jax.workdir.checkpoints import Checkpoints
 
 Batches = Sequence[DeviceBatch]
@@ -36,8 +35,7 @@ def train_run(
     *,
     network: ConfigDict,
     loss_fn: LossFn,
-    baseline: Teacher | None,
-    cache: Cache | None = None,
+    teacher: Teacher = NOBODY,
     start: Callable[[], Variables | None] = lambda: None,
 ) -> bool:
     """Trains one network to its last step, from its last checkpoint if it has one.
@@ -50,8 +48,7 @@ def train_run(
       name: of the run and of its directory.
       network: `config.baseline` or `config.clone`.
       loss_fn: see `methods.LossFn`.
-      baseline: whose logits the loss is given; None where it needs none.
-      cache: of its answers, which are read instead of running it.
+      teacher: Answers for the baseline.
       start: gives variables to begin with instead of random ones, or None; what they
         lack is random. Not called where a checkpoint is resumed.
 
@@ -73,9 +70,6 @@ def train_run(
     optimizer = make_optimizer(config.optimizer, schedule)
     stream = BASELINE if name == "baseline" else OTHERS
     init_key, augment_key = experiment.keys(stream)
-    if cache is not None:
-        baseline = None
-    variables = baseline.variables if baseline else {}
 
     def init(key: jax.Array) -> TrainState:
         return steps.init_state(
@@ -95,16 +89,10 @@ def train_run(
             optimizer,
             loss_fn,
             experiment.make_preprocess(),
-            baseline=baseline.forward if baseline else None,
-            unpack=cache.unpack if cache else None,
+            teacher.answer,
             accumulate_steps=config.accumulate_steps,
             ema_decay=config.ema_decay,
-            shard_logits=partial(
-                jax.lax.with_sharding_constraint,
-                shardings=partition.logits_sharding(mesh),
-            ),
-            unroll=not partition.loops_are_fast(),
-            gradients_in_parts=partition.gradients_in_parts(mesh),
+            layout=partition.layout_of(mesh),
         ),
         shardings,
     )
@@ -116,8 +104,7 @@ def train_run(
         if meta.step >= experiment.num_steps and meta.evaluated:
             experiment.journal.say(f"{name}: trained already, {meta.step} steps")
             return False
-        if cache is not None:
-            cache.fill()
+        teacher.get_ready()
         _loop(
             experiment,
             saved[0]
@@ -125,11 +112,13 @@ def train_run(
             else _first_state(
                 partition.jit_init(mesh, init, shardings=shardings)(init_key), start()
             ),
-            lambda state, batches: take_steps(state, variables, batches, augment_key),
+            lambda state, batches: take_steps(
+                state, teacher.variables, batches, augment_key
+            ),
             batches=partial(
                 experiment.train_batches,
                 stream=stream,
-                beside=cache.rows if cache else None,
+                beside=teacher.beside,
             ),
             recorder=Recorder(experiment, meta, schedule),
             evaluator=experiment.make_evaluator(model),
@@ -205,7 +194,8 @@ def _groups(
 ) -> Iterator[Batches]:
     """Batches of one call each, which ends where something is logged or saved."""
     config = experiment.config
-    together = partition.loops_are_fast() and not config.debug_nans
+    fast = partition.layout_of(experiment.mesh).loops_are_fast
+    together = fast and not config.debug_nans
     size = config.steps_per_call if together else 1
     group: list[Any] = []
     for batch in batches:

@@ -1,6 +1,7 @@
 """Pure step functions, closed over what is static (model, optimiser, loss).
 
-No I/O, no logging, no devices: `partition` jits and shards them.
+They do no I/O and log nothing. What they must know of the devices is one value, a
+`partition.Layout`; `partition` jits and shards them.
 """
 
 import dataclasses
@@ -19,15 +20,15 @@ from jaxtyping import Array
 
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
 from clonalnet_jax.models import convolution, eval_logits
+from clonalnet_jax.runtime.partition import ANYWHERE, Layout
 from clonalnet_jax.state import (
+    AnswerFn,
     Batch,
-    ForwardFn,
     LossFn,
     Metrics,
     PreprocessFn,
     TrainState,
 )
-from clonalnet_jax.training.answers import Answers
 
 
 def init_state(
@@ -67,35 +68,28 @@ def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
-    prepare: PreprocessFn,
-    baseline: ForwardFn | None = None,
+    preprocess: PreprocessFn,
+    answer: AnswerFn = lambda variables, images, packed: None,
     *,
-    unpack: Callable[[Array], Answers] | None = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
-    shard_logits: Callable[[Array], Array] = lambda logits: logits,
-    unroll: bool = True,
-    gradients_in_parts: bool = False,
+    layout: Layout = ANYWHERE,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
     """One update: baseline forward (frozen), clone forward, gradient, optimiser.
 
-    Args:
-      model: the network being trained.
-      optimizer: an optax transformation.
-      loss_fn: see `methods.LossFn`.
-      prepare: `(batch, key) -> (images, labels)`; see `data.make_preprocess`.
-      baseline: `(baseline_variables, images) -> logits` of the frozen network, in eval
-        mode; it sees the very images that the clone sees. None where the loss needs
-        none.
-      unpack: makes what the loss is given of the batch's `answers` `[b, size]`, in
-        place of a baseline's forward pass; see `answers.decode`.
-      accumulate_steps: parts that the batch is computed in, one after the other: the
-        same gradient with less memory, but batch norm sees the parts alone.
-      ema_decay: of the moving average of the variables, reached after a warm-up of
-        `(1 + step) / (10 + step)`; unused where the state carries none.
-      shard_logits: told where logits lie; see `partition.logits_sharding`.
-      unroll: whether the parts are laid out instead of looped over (see `partition`).
-      gradients_in_parts: how weight gradients are computed; see `models.convolution`.
+      model: The network being trained.
+      optimizer: An optax transformation.
+      loss_fn: Logits, the baseline's answer and labels to named terms; see
+        `state.LossFn`.
+      preprocess: `(batch, key) -> (images, labels)`; see `data.make_preprocess`.
+      answer: `(baseline_variables, images, packed)` to what the loss is told of the
+        baseline, on the very images that the clone sees; a `teacher.Teacher` has one.
+        By default nobody answers.
+      accumulate_steps: Number of parts that the batch is computed in, one after the
+        other: the same gradient with less memory, but batch norm sees each part alone.
+      ema_decay: Decay of the moving average of the variables, reached after a warm-up
+        of `(1 + step) / (10 + step)`. It is unused where the state carries no average.
+      layout: How the step is laid out for its devices; see `partition.layout_of`.
 
     Returns:
       `(state, baseline_variables, batch, key) -> (state, metrics)`; the metrics are
@@ -110,24 +104,21 @@ def make_train_step(
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
         """Updated statistics; gradient and metrics, both means over the part."""
         images, labels, packed = part
-        of_baseline: Any = None
-        if unpack is not None:
-            of_baseline = jax.tree.map(shard_logits, unpack(packed))
-        elif baseline is not None:
-            # The names are what a profile shows.
-            with jax.named_scope("baseline"):
-                of_baseline = baseline(baseline_variables, images)
-            of_baseline = shard_logits(jax.lax.stop_gradient(of_baseline))
+        with jax.named_scope("baseline"):  # The name is what a profile shows.
+            of_baseline = jax.tree.map(
+                lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),
+                answer(baseline_variables, images, packed),
+            )
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
-            with convolution.gradients_in_parts(gradients_in_parts):
+            with convolution.gradients_in_parts(layout.gradients_in_parts):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
                     images,
                     train=True,
                     mutable=["batch_stats"],
                 )
-            logits = shard_logits(logits)
+            logits = layout.shard_logits(logits)
             with jax.named_scope("loss"):
                 terms = loss_fn(logits, of_baseline, labels)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
@@ -141,7 +132,7 @@ def make_train_step(
     def train_step(
         state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
     ) -> tuple[TrainState, Metrics]:
-        examples = (*prepare(batch, key), batch["answers"] if unpack else None)
+        examples = (*preprocess(batch, key), batch.get("answers"))
         of_part = partial(gradient_of, state.params, baseline_variables)
         if accumulate_steps == 1:
             batch_stats, (gradient, metrics) = of_part(state.batch_stats, examples)
@@ -150,7 +141,7 @@ def make_train_step(
                 of_part,
                 state.batch_stats,
                 _split(examples, accumulate_steps),
-                unroll=unroll,
+                unroll=not layout.loops_are_fast,
             )
             gradient, metrics = jax.tree.map(lambda x: jnp.mean(x, 0), gathered)
         metrics["grad_norm"] = optax.tree.norm(gradient)
@@ -249,40 +240,40 @@ def _split(examples: chex.ArrayTree, parts: int) -> chex.ArrayTree:
 
 
 def make_eval_step(
-    model: nn.Module, prepare: PreprocessFn
+    model: nn.Module, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], MetricSums]:
     """Evaluation of one padded batch.
 
     Args:
       model: the network.
-      prepare: as `make_train_step`; called with key None.
+      preprocess: The function of `make_train_step`; it is called with key None.
 
     Returns:
       `(variables, batch) -> MetricSums`; examples whose `mask` is 0 do not count.
     """
 
     def eval_step(variables: Any, batch: Batch) -> MetricSums:
-        images, labels = prepare(batch, None)
+        images, labels = preprocess(batch, None)
         return metric_sums(eval_logits(model, variables, images), labels, batch["mask"])
 
     return eval_step
 
 
 def make_predict_step(
-    model: nn.Module, prepare: PreprocessFn
+    model: nn.Module, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], tuple[Array, Array, Array]]:
     """Prediction of one padded batch; see `evaluation.collect_logits`.
 
     Args:
       model: the network.
-      prepare: as `make_train_step`; called with key None.
+      preprocess: The function of `make_train_step`; it is called with key None.
 
     Returns:
       `(variables, batch) -> (logits, labels, mask)`.
     """
 
     def predict_step(variables: Any, batch: Batch) -> tuple[Array, Array, Array]:
-        images, labels = prepare(batch, None)
+        images, labels = preprocess(batch, None)
         return eval_logits(model, variables, images), labels, batch["mask"]
 
     return predict_step

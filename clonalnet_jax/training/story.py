@@ -14,14 +14,19 @@ from clonalnet_jax.models import count_parameters
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.training.baseline import (
     check_better_than_chance,
-    freeze,
     given_baseline,
     starting_weights,
 )
 from clonalnet_jax.training.cache import Cache
 from clonalnet_jax.training.experiment import Experiment, open_experiment
 from clonalnet_jax.training.loop import train_run
-from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.methods import Method, make_method
+from clonalnet_jax.training.teacher import (
+    NOBODY,
+    Teacher,
+    beside_the_clone,
+    freeze,
+)
 from clonalnet_jax.workdir.directory import (
     open_workdir,
     read_results,
@@ -74,9 +79,7 @@ def _train(
     experiment.journal.say(_describe(experiment))
     announce("baseline")
     baseline = _obtain_baseline(experiment, anew=force_config)
-    teacher = freeze(experiment, baseline)
-    cached = config.baseline.cache != "none"
-    cache = Cache(experiment, teacher) if cached else None
+    teacher_of = _make_teachers(experiment, baseline)
     for name in config.methods:
         announce(name)
         method = make_method(name, config)
@@ -85,11 +88,28 @@ def _train(
             name,
             network=config.clone,
             loss_fn=method.loss_fn,
-            baseline=teacher if method.needs_baseline else None,
-            cache=cache if method.takes_answers else None,
+            teacher=teacher_of(method),
         )
         _report(experiment, name, anew=trained or force_config)
     return _show(experiment)
+
+
+def _make_teachers(
+    experiment: Experiment, baseline: Network
+) -> Callable[[Method], Teacher]:
+    """`method -> teacher`; methods that can share one share it."""
+    frozen = freeze(experiment, baseline)
+    beside = beside_the_clone(frozen)
+    cached = beside
+    if experiment.config.baseline.cache != "none":
+        cached = Cache(experiment, frozen).teacher()
+
+    def teacher_of(method: Method) -> Teacher:
+        if not method.needs_baseline:
+            return NOBODY
+        return cached if method.takes_answers else beside
+
+    return teacher_of
 
 
 def evaluate(
@@ -139,7 +159,6 @@ def _obtain_baseline(experiment: Experiment, *, anew: bool) -> Network:
             "baseline",
             network=config.baseline,
             loss_fn=make_method("cross_entropy", config).loss_fn,
-            baseline=None,
             start=partial(starting_weights, experiment),
         )
         baseline = _report(experiment, "baseline", anew=trained or anew)

@@ -119,7 +119,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": jax.devices()[0].device_kind,
-        "platform": jax.default_backend(),
+        "platform": jax.devices()[0].platform,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
     }

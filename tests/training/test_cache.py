@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -13,9 +14,9 @@ from clonalnet_jax.runtime.interruption import PreemptedError
 from clonalnet_jax.training import baseline as baseline_module
 from clonalnet_jax.training import cache as cache_module
 from clonalnet_jax.training import story
-from clonalnet_jax.training.baseline import freeze
 from clonalnet_jax.training.cache import Cache
 from clonalnet_jax.training.experiment import OTHERS, open_experiment
+from clonalnet_jax.training.teacher import freeze
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,34 @@ def test_a_foreign_cache_is_refused(config, make_cache, tmp_path, key, value, na
     with pytest.raises(UserError, match=r"--config\.baseline\.cache_dir") as error:
         make_cache()
     assert named in str(error.value)
+
+
+def test_a_cache_of_other_held_out_images_is_refused(config, make_cache, tmp_path):
+    # Another seed holds other images out: image 5 of the rest is another image.
+    config.baseline.cache, config.data.holdout = "images", 30
+    config.baseline.cache_dir = str(tmp_path / "shared")
+    make_cache()
+    config.seed = 1
+    with pytest.raises(UserError, match=r"train: '[0-9a-f]{16}' -> "):
+        make_cache()
+
+
+def test_two_writers_of_one_directory_do_not_touch_each_others_files(
+    config, make_cache, tmp_path, monkeypatch
+):
+    config.baseline.cache = "views"
+    cache, seen = make_cache(), set()
+    rows = [cache.rows(0, {"index": np.zeros(config.batch_size)})["answers"]]
+    rename = pathlib.Path.replace
+
+    def replace(self, target):
+        seen.add(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", replace)
+    for _ in range(2):
+        cache._write(0, rows)
+    assert len(seen) == 2
 
 
 def test_another_baseline_is_refused(config, make_cache, trained, tmp_path):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 from small_run import Small
 
 from benchmarks.measuring import communication
@@ -18,6 +19,7 @@ from clonalnet_jax.models import count_parameters, create_model, eval_logits
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.teacher import NOBODY, Frozen, beside_the_clone
 from configs import default
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 10, 16
@@ -48,6 +50,8 @@ def train(
     network = network or create_model("resnet8", CLASSES, width=8)
     optimizer = optax.sgd(0.05, momentum=0.9)
     chosen = make_method(method, default.get_config())
+    beside = beside_the_clone(Frozen(partial(eval_logits, network), {}))
+    teacher = beside if chosen.needs_baseline else NOBODY
     init = partial(
         steps.init_state,
         network,
@@ -66,10 +70,8 @@ def train(
             optimizer,
             chosen.loss_fn,
             PREPARE,
-            baseline=partial(eval_logits, network) if chosen.needs_baseline else None,
-            shard_logits=lambda logits: jax.lax.with_sharding_constraint(
-                logits, partition.logits_sharding(mesh)
-            ),
+            teacher.answer,
+            layout=partition.layout_of(mesh)._replace(gradients_in_parts=False),
             **options,
         ),
         state_shardings=shardings,
@@ -255,11 +257,12 @@ def step_of(model, method="cross_entropy", **options):
     return steps.make_train_step(model, optimizer, loss_fn, PREPARE, **options), state
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-def test_accumulating_over_parts_is_one_step_on_the_whole_batch(rng, unroll):
+@pytest.mark.parametrize("loops_are_fast", [False, True])
+def test_accumulating_over_parts_is_one_step_on_the_whole_batch(rng, loops_are_fast):
     batch, results = make_batch(rng), []
+    layout = partition.Layout(loops_are_fast=loops_are_fast)
     for parts in (1, 4):
-        step, state = step_of(Linear(), accumulate_steps=parts, unroll=unroll)
+        step, state = step_of(Linear(), accumulate_steps=parts, layout=layout)
         results.append(jax.jit(step)(state, {}, batch, jax.random.key(0)))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *results)
     assert results[1][0].step == 1
@@ -326,8 +329,11 @@ def test_only_gradients_and_statistics_travel_between_devices(rng, cached):
         label = jnp.asarray(local["label"])
         packed = answers.encode(logits, label, temperature=2.0, top_k=4)
         local["answers"] = np.asarray(packed)
-        unpack = partial(answers.decode, num_classes=CLASSES, top_k=4)
-        options = {"unpack": unpack, "method": "clone"}
+
+        def decoded(variables, images, packed):
+            return answers.decode(packed, num_classes=CLASSES, top_k=4)
+
+        options = {"answer": decoded, "method": "clone"}
     train_step, state = step_of(Small(), **options)
     batch = partition.shard_batch(mesh, local)
     key = partition.replicate(mesh, jax.random.key(0))
@@ -339,3 +345,34 @@ def test_only_gradients_and_statistics_travel_between_devices(rng, cached):
     # Batch norm's means of values and squares, forwards and backwards, and metrics.
     statistics = 4 * 4 * sum(x.size for x in jax.tree.leaves(state.batch_stats)) / 2
     assert parameters <= moved["all-reduce"] <= parameters + 1.1 * statistics + 64
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_step_for_an_accelerator_carries_nothing_that_only_helps_a_cpu(rng, platform):
+    layout = partition.Layout(loops_are_fast=True)
+    step, state = step_of(Small(), accumulate_steps=2, layout=layout)
+    arguments = (state, {}, make_batch(rng), jax.random.key(1))
+    lowered = jax.jit(step).trace(*arguments).lower(lowering_platforms=(platform,))
+    program = lowered.as_text()
+    assert "stablehlo.while" in program
+    assert "stablehlo.case" not in program
+    assert "stablehlo.if" not in program
+    on_cpu = partition.layout_of(partition.make_mesh(jax.devices()[:1]))
+    tuned, _ = step_of(Small(), accumulate_steps=2, layout=on_cpu)
+    assert "stablehlo.case" in jax.jit(tuned).lower(*arguments).as_text()
+
+
+def test_the_layout_is_that_of_the_meshs_devices_and_not_of_this_machines():
+    class Device:
+        """Of a machine that is not here."""
+
+        platform, process_index, id = "tpu", 0, 0
+
+    mesh = Mesh(np.array([[Device()]]), ("data", "model"))
+    assert partition.platform(mesh) == "tpu"
+    assert partition.layout_of(mesh).loops_are_fast
+    assert not partition.layout_of(mesh).gradients_in_parts
+    assert partition._convolutions_on_all_cores(mesh) is None
+    here = partition.make_mesh()
+    assert partition.platform(here) == "cpu"
+    assert partition._convolutions_on_all_cores(here)
