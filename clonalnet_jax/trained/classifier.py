@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.errors import unknown_name
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.trained.network import Network, load_network
-from clonalnet_jax.training.baseline import read_weights
+from clonalnet_jax.weights import read_weights
 from clonalnet_jax.workdir.checkpoints import read_meta
 from clonalnet_jax.workdir.directory import trained_runs
 

@@ -1,0 +1,68 @@
+"""The plan of the house: few doors, one direction, and imports that cost what they say."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.house import survey
+
+# From the roof down: a room imports only what stands to its right.
+ORDER = [
+    ["modes"],
+    ["report"],
+    ["comparing"],
+    ["training"],
+    ["trained"],
+    ["data", "analysis", "workdir", "weights"],
+    ["command"],
+    ["runtime", "models"],
+    ["losses", "state", "errors"],
+]
+
+
+@pytest.fixture(scope="module")
+def house():
+    return survey()
+
+
+def test_a_newcomer_meets_few_doors(house):
+    assert len(house.root) <= 10
+    assert len(house.rooms) <= 22
+    assert house.floors() <= 9
+
+
+def test_imports_point_one_way(house):
+    floor = {room: index for index, rooms in enumerate(ORDER) for room in rooms}
+    assert house.rooms.keys() == floor.keys()
+    climbing = [
+        f"{room} imports {other}"
+        for room, others in house.rooms.items()
+        for other in others
+        if floor[other] < floor[room]
+    ]
+    assert not climbing
+
+
+def test_a_description_of_an_argument_is_a_phrase_of_its_own(house):
+    assert house.fragments == []
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("clonalnet_jax", "jax numpy flax optax orbax grain"),
+        ("clonalnet_jax.losses", "flax optax chex orbax grain ml_collections PIL"),
+        ("clonalnet_jax.models", "optax orbax grain tensorflow_datasets PIL"),
+        ("clonalnet_jax.training.steps", "orbax grain tensorflow_datasets PIL"),
+        ("clonalnet_jax.weights", "orbax grain tensorflow_datasets PIL"),
+        ("clonalnet_jax.trained.classifier", "tensorflow_datasets matplotlib"),
+        ("clonalnet_jax.training.story", "matplotlib scipy tensorflow torch"),
+    ],
+)
+def test_an_import_costs_what_it_says(module, unneeded):
+    program = f"import {module}, sys; print(*sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert not set(unneeded.split()) & set(output.split())
