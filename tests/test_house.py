@@ -1,4 +1,4 @@
-"""The plan of the house: few doors, one direction, and imports that cost what they say."""
+"""The plan of the house: few doors, one direction, imports that cost what they say."""
 
 import subprocess
 import sys
