@@ -29,7 +29,8 @@ PreprocessFn = Callable[
 LossFn = Callable[[Array, Any, Array], Terms]
 """`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them.
 
-Where the method can, `baseline_logits` may be the baseline's cached `answers.Answers`.
+A method that says so also takes the baseline's cached `answers.Answers` in place of
+`baseline_logits`.
 """
 
 
@@ -38,11 +39,11 @@ class TrainState:
     """A frozen pytree; a step returns a new one.
 
     Attributes:
-      step: number of updates done, int32 scalar.
-      params: trained values, float32.
-      batch_stats: running statistics of batch norm, float32; empty without any.
-      opt_state: of the optax optimiser.
-      average: moving average of `params` and `batch_stats`; empty without one.
+      step: Number of updates done, int32 scalar.
+      params: Trained values, float32.
+      batch_stats: Running statistics of batch norm, float32; empty without any.
+      opt_state: State of the optax optimiser.
+      average: Moving average of `params` and `batch_stats`; empty without one.
     """
 
     step: jax.Array

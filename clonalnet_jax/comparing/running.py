@@ -29,16 +29,17 @@ def compare(
     runs share data order, augmentation and initialisation.
 
     Args:
-      config: see `configs/default.py`; `config.methods` is not read.
-      workdir: where `compare.json`, `.csv` and `.md` go; a second call resumes.
-      force_config: goes on although the config differs from a seed's; measures anew.
+      config: The whole config; its `compare.methods` replace `methods`.
+      workdir: Directory of `compare.json`, `.csv` and `.md`; a second call resumes.
+      force_config: Whether to go on although the config differs from a seed's, and to
+        measure anew.
 
     Returns:
-      What `compare.json` holds; see `comparison.tabulate`.
+      What `compare.json` holds; see `tables.tabulate`.
 
     Raises:
-      UserError: something that the user can mend.
-      PreemptedError: the run was asked to stop; a second call resumes.
+      UserError: Something that the user can mend.
+      PreemptedError: The run was asked to stop; a second call resumes.
     """
     _check(config)
     journal = Journal(workdir)
@@ -131,7 +132,7 @@ class _Progress:
         left = self._total - self._begun + 1
         note = ""
         if self._seconds:
-            # Of this session's runs; one that was resumed midway makes it too short.
+            # A mean over this session's runs; a resumed one makes it too small.
             minutes = left * sum(self._seconds) / len(self._seconds) / 60
             note = f", about {max(1, round(minutes))} min left"
         self._reporter.say(

@@ -1,4 +1,4 @@
-"""Where arrays live: the only room that knows how many devices there are."""
+"""Where arrays live. No other module knows how many devices there are."""
 
 import collections
 import functools
@@ -14,11 +14,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from clonalnet_jax.errors import UserError
 
 T = TypeVar("T")
-# How many steps the host may be ahead of the devices: enough to keep an accelerator
-# busy. With tens of them waiting, XLA's CPU client has hung and aborted where several
-# host devices meet in a collective; and what waits holds its inputs in memory.
+# Number of steps that the host may be ahead of the devices: enough to keep an
+# accelerator busy. With tens of steps waiting, XLA's CPU client has hung and aborted
+# where several host devices meet in a collective. Every step that waits also holds its
+# inputs in memory.
 LEAD = 4
-# Parameters; fewer are cheaper to keep everywhere than to gather in every step.
+# An array of fewer numbers is cheaper to keep on every device than to gather in every
+# step.
 _WORTH_SPLITTING = 2048
 
 
@@ -26,8 +28,9 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
     """A mesh with axes `data` and `model`.
 
     Args:
-      devices: by default all of the run's, those of a process next to each other.
-      model: over how many of them the classes are split.
+      devices: The devices, those of one process next to each other. By default all of
+        the run's.
+      model: Number of devices that the classes are split over.
 
     Returns:
       The mesh `[devices / model, model]`.
@@ -112,11 +115,11 @@ def shard_state(
     """Where the parts of a training state live.
 
     Args:
-      mesh: from `make_mesh`.
-      shapes: the state, or its shapes (`jax.eval_shape`).
-      fsdp: whether parameters, their average and the optimiser's are split over
+      mesh: The mesh of `make_mesh`.
+      shapes: The state, or its shapes (`jax.eval_shape`).
+      fsdp: Whether parameters, their average and the optimiser's are split over
         `data` (fully sharded, ZeRO stage 3); statistics and small vectors are not.
-      head: path of the classifier, which is split over `model`: by class, or by feature
+      head: Path of the classifier, which is split over `model`: by class, or by feature
         where the number of classes cannot be divided.
 
     Returns:
@@ -147,7 +150,7 @@ def _split(
     *,
     order: Iterable[int],
 ) -> None:
-    """Gives the first dimension that is free and can be divided to a mesh axis."""
+    """Splits one dimension over a mesh axis: the first that is free and divides."""
     count = mesh.shape[axis_name]
     free = (axis for axis in order if spec[axis] is None and shape[axis] % count == 0)
     axis = next(free, None)
@@ -166,8 +169,8 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     """Puts this process's share of a global batch on its devices.
 
     Args:
-      mesh: from `make_mesh`.
-      batch: arrays `[local batch, ...]`.
+      mesh: The mesh of `make_mesh`.
+      batch: Arrays `[local batch, ...]`.
 
     Returns:
       Global arrays `[local batch * processes, ...]`, split over `data`.
@@ -225,11 +228,11 @@ def jit_train_step(
     """Jits `(state, baseline_variables, batch, key) -> (state, metrics)`.
 
     Args:
-      mesh: from `make_mesh`.
-      step: from `steps.make_train_step`, or `steps.make_many_steps`, whose batches are
-        a sequence.
-      state_shardings: of the state; None: the same on every device.
-      donate: whether the caller's state is gone after the call.
+      mesh: The mesh of `make_mesh`.
+      step: A step of `steps.make_train_step`, or of `steps.make_many_steps`, whose
+        batches are a sequence.
+      state_shardings: Shardings of the state's parts; None copies it to every device.
+      donate: Whether the caller's state is gone after the call.
 
     Returns:
       The jitted step.
@@ -257,10 +260,10 @@ def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
-    """Convolutions by Eigen on a CPU, which uses all cores.
+    """Options that give convolutions on a CPU to Eigen, which uses all cores.
 
-    By default XLA gives them to YNNPACK, which runs many of them on one: of two cores
-    a step takes four fifths of the time with Eigen's (jax 0.10.2).
+    By default XLA gives them to YNNPACK, which runs many of them on one core. On two
+    cores, a step with Eigen's takes four fifths of the time (jax 0.10.2).
     """
     return _supported(
         mesh, xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_REDUCE"
@@ -269,14 +272,14 @@ def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
 
 @functools.cache
 def _supported(mesh: Mesh, **options: str) -> dict[str, str] | None:
-    """XLA's options for a CPU; None on other devices, or where XLA lacks them."""
+    """These options if the mesh is of CPUs and XLA knows them; else None."""
     if platform(mesh) != "cpu":
         return None
     try:
         with jax.default_device(mesh.local_devices[0]):
             jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None  # an XLA that does not know them does without
+        return None  # This XLA does not know them, and does without.
     return options
 
 
@@ -304,7 +307,7 @@ def keep_up(outputs: Iterable[T]) -> Iterator[T]:
     """Lets the host run only `LEAD` programs ahead of the devices.
 
     Args:
-      outputs: of programs that are dispatched as they are drawn.
+      outputs: Outputs of programs; drawing one dispatches its program.
 
     Yields:
       The outputs, in order.

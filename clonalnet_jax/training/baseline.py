@@ -22,13 +22,13 @@ def given_baseline(experiment: Experiment) -> Network | None:
     """The baseline of `config.baseline.checkpoint` or `.weights`, if one is given.
 
     Args:
-      experiment: whose data the baseline must have been trained for.
+      experiment: The run. The baseline must have been trained for its data.
 
     Returns:
       The baseline; None where it is to be trained, from scratch or under a new head.
 
     Raises:
-      UserError: the checkpoint or file is missing or damaged, of another architecture,
+      UserError: The checkpoint or file is missing or damaged, of another architecture,
         or of other classes or image shapes than the data set's.
     """
     config = experiment.config.baseline
@@ -50,13 +50,13 @@ def starting_weights(experiment: Experiment) -> Variables | None:
     """What the baseline's own training starts from: weights without their classifier.
 
     Args:
-      experiment: with `config.baseline.weights` and `.replace_head`.
+      experiment: Its `config.baseline.weights` and `.replace_head` decide.
 
     Returns:
       Variables without the classifier's, which stays random; None for random ones.
 
     Raises:
-      UserError: the weights cannot be read or are not of the baseline's network.
+      UserError: The weights cannot be read or are not of the baseline's network.
     """
     config = experiment.config.baseline
     if config.weights is None or not config.replace_head:
@@ -105,8 +105,8 @@ def check_better_than_chance(experiment: Experiment, top1: float) -> None:
     distillation goes wrong, and training on beside it looks quite normal.
 
     Args:
-      experiment: holds the labels and `config.baseline.min_top1`.
-      top1: of the baseline on the test split, percent.
+      experiment: The run, with the labels and `config.baseline.min_top1`.
+      top1: The baseline's top-1 on the test split, in percent.
 
     Raises:
       UserError: `top1` is below the limit.

@@ -34,14 +34,15 @@ from clonalnet_jax.training.experiment import OTHERS, Experiment
 from clonalnet_jax.training.teacher import Frozen, Teacher
 from clonalnet_jax.workdir.directory import flatten, read_json, write_atomically
 
-# What the loss may differ by on average, whatever the clone answers.
+# The largest difference of the loss, on average over images, that is accepted.
 TOLERANCE = 1e-3
-# Probability, of all of an image, that rounding on another device may move.
+# Share of an image's probability that rounding on another device may move.
 _MOVED = 0.02
 _ANSWERS_PER_FILE = 2**16
 # Images whose content the manifest knows of a source that is not in memory.
 _LOOKED_AT = 64
-# Of config.data: where the images are and how they are read, not what they are.
+# Keys of config.data that say where images are and how they are read, not which they
+# are.
 _WITHOUT = ("path", "threads", "workers", "on_device", "on_error", "test_split")
 
 
@@ -49,7 +50,7 @@ class Cache:
     """The answers of one baseline to the images of one run.
 
     Attributes:
-      directory: of the files.
+      directory: Directory of the files.
     """
 
     def __init__(self, experiment: Experiment, frozen: Frozen) -> None:
@@ -97,14 +98,14 @@ class Cache:
         """The `answers` of this process's part of a training batch.
 
         Args:
-          step: of the batch.
-          batch: with `index` `[b]`.
+          step: Step of the batch.
+          batch: The batch, with `index` `[b]`.
 
         Returns:
           `answers`, uint8 `[b, size]`.
 
         Raises:
-          UserError: a file is missing or damaged.
+          UserError: A file is missing or damaged.
         """
         if self._views:
             local = len(batch["index"])
@@ -121,9 +122,9 @@ class Cache:
         """Checks what is there and computes what is missing.
 
         Raises:
-          UserError: the directory holds answers of something else, a file is damaged,
+          UserError: The directory holds answers of something else, a file is damaged,
             or `config.baseline.cache_top_k` is too small.
-          PreemptedError: the run was asked to stop; what is written is kept.
+          PreemptedError: The run was asked to stop; what is written is kept.
         """
         self._check_manifest()
         done = max((end for _, end in self._files()), default=0)
@@ -287,7 +288,7 @@ class Cache:
         found, end = [], 0
         for path in sorted(self.directory.glob("answers-*.array_record")):
             match = re.fullmatch(r"answers-(\d+)-(\d+)\.array_record", path.name)
-            # Of two that begin alike, the one that is longer comes later.
+            # Of two files that begin alike, the longer one comes later.
             if match and int(match[1]) == end:
                 end = int(match[2])
                 found.append((path, end))
@@ -314,12 +315,12 @@ class Cache:
         raise _damaged(self.directory, f"no record {record}")
 
     def _rows_of(self, path: Path, index: int, count: int) -> np.ndarray:
-        """One of the so many records of a file."""
+        """Reads one of the `count` records of a file."""
         shape = (self._experiment.config.batch_size, answers.row_bytes(**self._size))
         try:
             reader = ArrayRecordReader(str(path))
             found = reader.num_records()
-            # Of a file that is cut short it gives empty records, and no error.
+            # From a file that is cut short it reads empty records, without an error.
             content = reader.read([index])[0] if found == count else b""
         except (ValueError, RuntimeError, IndexError) as error:
             raise _damaged(path, str(error).splitlines()[0]) from error
@@ -361,7 +362,7 @@ def _digest_of_images(source: Source) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """Of names, shapes and values."""
+    """Digest of a tree's names, shapes and values."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)

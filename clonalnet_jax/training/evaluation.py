@@ -22,16 +22,16 @@ def collect_logits(
     """Runs a network over batches that hold every example exactly once.
 
     Args:
-      predict_step: `(variables, batch) -> (logits, labels, mask)`, jitted; from
+      predict_step: `(variables, batch) -> (logits, labels, mask)`: the jitted step of
         `steps.make_predict_step`.
-      variables: `params` and `batch_stats` of the network.
-      batches: sharded, padded batches.
+      variables: The `params` and `batch_stats` of the network.
+      batches: Sharded, padded batches.
 
     Returns:
       `logits` float32 `[n, classes]` and `labels` int32 `[n]`, without the padding.
 
     Raises:
-      PreemptedError: the run was asked to stop.
+      PreemptedError: The run was asked to stop.
     """
     logits, labels = [], []
     for batch in _unless_stopped(batches):
@@ -49,15 +49,15 @@ def evaluate(
     """Runs a jitted eval step over batches that hold every example exactly once.
 
     Args:
-      eval_step: from `steps.make_eval_step`, jitted.
-      variables: `params` and `batch_stats` of the network.
-      batches: sharded, padded batches.
+      eval_step: The jitted step of `steps.make_eval_step`.
+      variables: The `params` and `batch_stats` of the network.
+      batches: Sharded, padded batches.
 
     Returns:
-      As `summarise`.
+      The figures of `metrics.summarise`.
 
     Raises:
-      PreemptedError: the run was asked to stop.
+      PreemptedError: The run was asked to stop.
     """
     outputs = (eval_step(variables, batch) for batch in _unless_stopped(batches))
     return summarise_all(list(keep_up(outputs)))

@@ -28,7 +28,8 @@ from clonalnet_jax.workdir.journal import Journal
 
 _DTYPES = ("float32", "bfloat16")
 
-# What a run draws its order, augmentation and initialisation from.
+# Streams of random numbers, which a run draws its order, augmentation and
+# initialisation from: all runs but the baseline share one.
 BASELINE, OTHERS = 0, 1
 
 
@@ -43,12 +44,12 @@ class Experiment(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> float:
-        """Fractional where the batch does not divide the training data."""
+        """Steps of an epoch, a fraction where the batch does not divide the data."""
         return len(self.dataset.train) / self.config.batch_size
 
     @property
     def num_steps(self) -> int:
-        """Updates of every run: `config.steps`, else `config.epochs`."""
+        """Updates of every run: `config.steps`, or else those of `config.epochs`."""
         if self.config.steps is not None:
             return self.config.steps
         return max(1, round(self.config.epochs * self.steps_per_epoch))
@@ -74,7 +75,7 @@ class Experiment(NamedTuple):
         )
 
     def place_state(self, model: nn.Module, shapes: TrainState) -> TrainState:
-        """Shapes of a state with where `config.partition` puts them."""
+        """Shapes of a state, each with the sharding that `config.partition` means."""
         chosen = self.config.partition
         head = head_path(model, self.dataset.image_shape) if chosen.model > 1 else ()
         return partition.shard_state(self.mesh, shapes, fsdp=chosen.fsdp, head=head)
@@ -87,7 +88,7 @@ class Experiment(NamedTuple):
         )
 
     def keys(self, stream: int) -> tuple[chex.PRNGKey, chex.PRNGKey]:
-        """Of initialisation and augmentation, on every device; see `BASELINE`."""
+        """Keys of initialisation and augmentation, on every device; see `BASELINE`."""
         key = jax.random.fold_in(jax.random.key(self.config.seed), stream)
         keys = jax.random.split(key)
         return cast(Any, partition.replicate(self.mesh, (keys[0], keys[1])))
@@ -105,7 +106,7 @@ class Experiment(NamedTuple):
         )
 
     def feed(self, source: data.Source) -> Feed:
-        """The way of a source's examples onto the devices."""
+        """Brings a source's examples onto the devices."""
         config = self.config.data
         loading = data.Loading(
             shape=self.dataset.image_shape,
@@ -153,14 +154,14 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     """Checks a config against itself, the devices and the data; opens the data.
 
     Args:
-      config: the whole config.
-      workdir: where results will lie; nothing is written yet.
+      config: The whole config.
+      workdir: Directory of the results; nothing is written yet.
 
     Returns:
       The experiment.
 
     Raises:
-      UserError: a value is impossible or the data set cannot be used.
+      UserError: A value is impossible or the data set cannot be used.
     """
     mesh = partition.make_mesh(model=config.partition.model)
     _check_values(config, mesh)

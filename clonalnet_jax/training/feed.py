@@ -23,10 +23,10 @@ class Feed:
     """The batches of one source.
 
     Attributes:
-      mesh: where they go.
-      source: where they come from.
-      loading: how a source that is not in memory is read.
-      warn: told how many images were skipped.
+      mesh: The devices that they go to.
+      source: The examples.
+      loading: Says how to read a source that is not in memory.
+      warn: Called with a message where images were skipped.
     """
 
     mesh: Mesh
@@ -80,8 +80,8 @@ class Feed:
         images = _on_device(self.mesh, self.source)
         gather = partition.jit_gather(self.mesh)
         batches: Iterable[Any] = indices
-        # A single process's arrays go to the devices with the call, for a tenth of the
-        # host's time.
+        # The arrays of a single process travel with the call, which takes a tenth of
+        # the host's time that placing them first would.
         if jax.process_count() > 1:
             batches = (partition.shard_batch(self.mesh, batch) for batch in indices)
         for batch in batches:
@@ -93,7 +93,7 @@ class Feed:
         return loader.ahead(shard)
 
     def _count_skipped(self, batches: Iterable[loader.Batch]) -> Iterator[loader.Batch]:
-        """Takes `skipped` out; warns after every pass over the source."""
+        """Takes the entry `skipped` out, and warns after every pass over the source."""
         share = len(self.source) // jax.process_count()
         seen = skipped = 0
         for batch in batches:

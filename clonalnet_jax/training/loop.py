@@ -44,21 +44,21 @@ def train_run(
     that they differ by their loss alone.
 
     Args:
-      experiment: config and data.
-      name: of the run and of its directory.
+      experiment: The config and the data.
+      name: Name of the run and of its directory.
       network: `config.baseline` or `config.clone`.
-      loss_fn: see `methods.LossFn`.
+      loss_fn: The method's loss; see `state.LossFn`.
       teacher: Answers for the baseline.
-      start: gives variables to begin with instead of random ones, or None; what they
-        lack is random. Not called where a checkpoint is resumed.
+      start: Returns variables to begin with, or None for random ones. Variables that
+        it leaves out are random. It is not called where a checkpoint is resumed.
 
     Returns:
       Whether anything was left to train.
 
     Raises:
-      UserError: the loss is not finite, the device has too little memory, or a
+      UserError: The loss is not finite, the device has too little memory, or a
         checkpoint cannot be written or read.
-      PreemptedError: the run was asked to stop; its state is saved.
+      PreemptedError: The run was asked to stop; its state is saved.
     """
     config, mesh = experiment.config, experiment.mesh
     model = experiment.make_network(network)
@@ -147,7 +147,7 @@ def _loop(
         recorder.flush()
         recorder.check_state(state)
         scores = None
-        # What a stop interrupts is evaluated at the next start.
+        # An evaluation that a stop interrupts is done at the next start.
         if step % interval == 0 or step == last:
             try:
                 source = getattr(experiment.dataset, split)
@@ -181,7 +181,7 @@ def _loop(
             if (stop := interruption.poll()) or step % interval == 0 or step == last:
                 keep(step, stop=stop)
     except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
-        # Of a step that was dispatched before it is known, too.
+        # The step at fault may be an earlier one: errors arrive later than dispatches.
         raise explain_step_error(error, experiment.config, state) from error
     finally:
         interruption.rest()
@@ -215,7 +215,7 @@ def _make_take_steps(
         partition.jit_train_step,
         experiment.mesh,
         state_shardings=shardings,
-        # What is looked at again must still be there.
+        # Where NaNs are looked for, the state is needed once more after the step.
         donate=not experiment.config.debug_nans,
     )
     one = jit(steps.pack_metrics(train_step))
@@ -242,9 +242,9 @@ def explain_step_error(
     """What the user can do about an error of a training step.
 
     Args:
-      error: of JAX.
-      config: the whole config.
-      state: that the step was given; its shapes are enough.
+      error: What JAX raised.
+      config: The whole config.
+      state: State that the step was given, or its shapes.
 
     Returns:
       A `UserError`, or the error as it is where nothing better is known.

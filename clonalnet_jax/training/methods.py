@@ -19,9 +19,10 @@ class Method(NamedTuple):
     """A way to train a network.
 
     Attributes:
-      loss_fn: its `loss` is what is minimised; the other terms are logged.
-      needs_baseline: whether `baseline_logits` are given; they are None otherwise.
-      takes_answers: whether what `answers` keeps of them is enough.
+      loss_fn: Its term `loss` is minimised; the other terms are logged.
+      needs_baseline: Whether `baseline_logits` are given; they are None otherwise.
+      takes_answers: Whether the parts of the baseline's answer that `answers` keeps
+        are enough.
     """
 
     loss_fn: LossFn
@@ -33,15 +34,15 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """Builds a method by its name in `config.methods`.
 
     Args:
-      name: see `config.methods` in `configs/default.py`.
-      config: the whole config; read are `loss`, `distillation`, `dkd` and
-        `logit_standardisation`.
+      name: One of the names that `configs/default.py` lists at `config.methods`.
+      config: The whole config. Its `loss`, `distillation`, `dkd` and
+        `logit_standardisation` are read.
 
     Returns:
       The method.
 
     Raises:
-      UserError: the name is unknown.
+      UserError: The name is unknown.
     """
     if name not in _METHODS:
         raise unknown_name("config.methods", name, _METHODS)

@@ -22,7 +22,7 @@ class Recorder:
     def __init__(
         self, experiment: Experiment, meta: Meta, schedule: optax.Schedule
     ) -> None:
-        """Begins where `meta` says; the schedule tells the learning rates."""
+        """Begins at the step of `meta`; the schedule tells the learning rates."""
         self.meta = meta
         self._experiment = experiment
         self._schedule = jax.jit(schedule)
@@ -32,7 +32,7 @@ class Recorder:
         self._start = self._clock = time.perf_counter()
 
     def add(self, metrics: steps.PackedMetrics, count: int) -> None:
-        """Takes the metrics of a call of so many steps; logs where the config says."""
+        """Takes the metrics of a call of `count` steps; logs where the config says."""
         self._pending.append(metrics)
         if len(self._pending) > partition.LEAD:
             jax.block_until_ready(self._pending[-1 - partition.LEAD])
@@ -40,7 +40,7 @@ class Recorder:
         self.meta = dataclasses.replace(self.meta, step=step)
         self._experiment.journal.advance(step)
         if not self._compiled:
-            # The first step of a process is its compilation, which is no throughput.
+            # The first call of a process includes compilation, which is no throughput.
             jax.block_until_ready(metrics)
             self._compiled = True
             self.restart_clock()

@@ -42,11 +42,11 @@ def init_state(
     """Random parameters and a fresh optimiser.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
-      optimizer: an optax transformation.
-      key: of the initialisation.
+      model: A network of `clonalnet_jax.models`.
+      optimizer: An optax transformation.
+      key: Random key of the initialisation.
       image_shape: `(height, width, channels)`.
-      average: whether the state carries a moving average.
+      average: Whether the state carries a moving average.
 
     Returns:
       The state at step 0.
@@ -174,8 +174,8 @@ class PackedMetrics:
     """Metrics of a step, or of several, that are one transfer to the host.
 
     Attributes:
-      values: `[..., metrics]`.
-      names: of the metrics.
+      values: The metrics, `[..., metrics]`.
+      names: Names of the metrics, in their order.
     """
 
     values: Array
@@ -208,7 +208,7 @@ def make_many_steps(
     """Several steps as one program, for devices that wait for their host.
 
     Args:
-      train_step: from `make_train_step`.
+      train_step: A step of `make_train_step`.
 
     Returns:
       `(state, baseline_variables, batches, key) -> (state, metrics)`, where `batches`
@@ -245,7 +245,7 @@ def make_eval_step(
     """Evaluation of one padded batch.
 
     Args:
-      model: the network.
+      model: The network.
       preprocess: The function of `make_train_step`; it is called with key None.
 
     Returns:
@@ -265,7 +265,7 @@ def make_predict_step(
     """Prediction of one padded batch; see `evaluation.collect_logits`.
 
     Args:
-      model: the network.
+      model: The network.
       preprocess: The function of `make_train_step`; it is called with key None.
 
     Returns:

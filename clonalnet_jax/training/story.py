@@ -53,18 +53,18 @@ def train(
     """Trains what a config asks for, or what is still missing of it.
 
     Args:
-      config: see `configs/default.py`.
-      workdir: where everything is kept; a second call resumes.
-      force_config: goes on although the config differs from the workdir's.
-      announce: told the name of each run before it begins.
+      config: The whole config; `configs/default.py` documents every key.
+      workdir: Directory that everything is kept in; a second call resumes.
+      force_config: Whether to go on although the config differs from the workdir's.
+      announce: Called with the name of each run before it begins.
 
     Returns:
       What `results.json` holds: by run name, `top1`, `top5` and `ece` in percent,
       `nll` in nats, `num_parameters`, `train_seconds` and `images_per_second`.
 
     Raises:
-      UserError: something that the user can mend.
-      PreemptedError: the run was asked to stop; a second call resumes.
+      UserError: Something that the user can mend.
+      PreemptedError: The run was asked to stop; a second call resumes.
     """
     experiment = open_experiment(config, workdir)
     with hold(workdir, warn=experiment.journal.warn):
@@ -118,15 +118,15 @@ def evaluate(
     """Measures every network that a workdir holds once more, from its checkpoint.
 
     Args:
-      config: that the workdir was trained with.
-      workdir: of a `train`.
-      force_config: evaluates although the config differs from the workdir's.
+      config: The config that the workdir was trained with.
+      workdir: A directory that `train` has written.
+      force_config: Whether to evaluate although the config differs from the workdir's.
 
     Returns:
-      As `train`.
+      The results, in the form of `train`.
 
     Raises:
-      UserError: there is nothing to evaluate, or something that the user can mend.
+      UserError: There is nothing to evaluate, or something that the user can mend.
     """
     experiment = open_experiment(config, workdir)
     if not trained_runs(workdir):
