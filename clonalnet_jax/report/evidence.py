@@ -191,7 +191,7 @@ def _compute(experiment: Experiment, run: str) -> tuple[SavedLogits, np.ndarray]
     feed = experiment.feed(experiment.dataset.test)
     parts = [
         jax.device_get(jitted(network.variables, batch))
-        for batch in feed.evaluate(batch_size=experiment.config.batch_size)
+        for batch in feed.once(batch_size=experiment.config.batch_size)
     ]
     whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     positions = np.flatnonzero(whole["mask"])

@@ -248,7 +248,7 @@ class Cache:
             return experiment.train_batches(stream=OTHERS, start_step=start)
         feed = experiment.feed(experiment.dataset.train)
         batch_size = experiment.config.batch_size
-        return feed.evaluate(batch_size=batch_size, start_step=start)
+        return feed.once(batch_size=batch_size, start_step=start)
 
     def _check_bound(self, bound: float) -> None:
         if bound > TOLERANCE:

@@ -41,7 +41,7 @@ def collect_logits(
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def evaluate(
+def summarise_batches(
     eval_step: Callable[[Any, Mapping[str, Array]], MetricSums],
     variables: Any,
     batches: Iterable[Mapping[str, Array]],

@@ -18,7 +18,7 @@ from clonalnet_jax.models import create_model
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.state import PreprocessFn, TrainState
 from clonalnet_jax.training import steps
-from clonalnet_jax.training.evaluation import collect_logits, evaluate
+from clonalnet_jax.training.evaluation import collect_logits, summarise_batches
 from clonalnet_jax.training.feed import Beside, Feed
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
@@ -127,8 +127,8 @@ class Experiment(NamedTuple):
         )
 
         def evaluator(variables: Any, source: data.Source) -> dict[str, float]:
-            batches = self.feed(source).evaluate(batch_size=config.batch_size)
-            return evaluate(step, variables, batches)
+            batches = self.feed(source).once(batch_size=config.batch_size)
+            return summarise_batches(step, variables, batches)
 
         return evaluator
 
@@ -144,7 +144,7 @@ class Experiment(NamedTuple):
         def predictor(
             variables: Any, source: data.Source
         ) -> tuple[np.ndarray, np.ndarray]:
-            batches = self.feed(source).evaluate(batch_size=batch_size)
+            batches = self.feed(source).once(batch_size=batch_size)
             return collect_logits(step, variables, batches)
 
         return predictor

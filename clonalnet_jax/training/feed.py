@@ -64,9 +64,7 @@ class Feed:
             return self._gathered(batches)
         return self._streamed(batches)
 
-    def evaluate(
-        self, *, batch_size: int, start_step: int = 0
-    ) -> Iterator[DeviceBatch]:
+    def once(self, *, batch_size: int, start_step: int = 0) -> Iterator[DeviceBatch]:
         """Padded batches with a `mask`, in order; see `loader.eval_batches`."""
         which = {"batch_size": batch_size, "start_step": start_step}
         if isinstance(self.source, Arrays):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from clonalnet_jax.analysis.metrics import metric_sums, summarise
-from clonalnet_jax.training.evaluation import evaluate
+from clonalnet_jax.training.evaluation import summarise_batches
 
 
 def metrics(logits, labels, mask=None):
@@ -69,7 +69,7 @@ def test_evaluate_sums_over_batches(rng):
     batches = [
         {"logits": logits[i : i + 4], "label": labels[i : i + 4]} for i in (0, 4, 8)
     ]
-    result = evaluate(
+    result = summarise_batches(
         lambda _, batch: metric_sums(batch["logits"], batch["label"], jnp.ones(4)),
         None,
         batches,

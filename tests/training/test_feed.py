@@ -41,9 +41,7 @@ def test_evaluation_counts_the_same_images_on_the_device_and_streamed(digits):
     counted = []
     for on_device in (True, False):
         experiment = digits(on_device)
-        batches = list(
-            experiment.feed(experiment.dataset.test).evaluate(batch_size=400)
-        )
+        batches = list(experiment.feed(experiment.dataset.test).once(batch_size=400))
         assert len(batches[0]["label"].sharding.device_set) == 8
         mask = np.concatenate([batch["mask"] for batch in batches])
         labels = np.concatenate([batch["label"] for batch in batches])
