@@ -23,7 +23,7 @@ class Answers(NamedTuple):
     logits: Float[Array, "b classes"]
     """The logarithms of the kept probabilities."""
     confusing: Bool[Array, "b classes"] | None = None
-    """The set of the baseline's own logits, without labels; None if `logits` are these."""
+    """The baseline's own set, without labels; None if `logits` are its own."""
 
 
 def encode(
