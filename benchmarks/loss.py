@@ -3,8 +3,8 @@
     python benchmarks/loss.py
 
 For each size and dtype of the logits: the mean loss and its gradient by our closed form
-(`clonalnet_jax.losses`), by JAX's differentiation of the plain formula, and by the
-plain formula in PyTorch, eager and compiled (not with --notorch). The floor is
+(`focusing_picking_loss`), by JAX's differentiation of the definition
+(`focusing_picking_definition`), and by the same formula in PyTorch, eager and compiled (not with --notorch). The floor is
 the time to read both logits and to write the gradient once, at the speed that a copy
 of an array of the gradient's size has here. The contenders take turns; times are
 medians. Sizes are written BATCHxCLASSES.
@@ -25,8 +25,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.measuring import plain_loss, take_turns
-from clonalnet_jax.losses import focusing_picking_loss
+from benchmarks.measuring import take_turns
+from clonalnet_jax.losses import focusing_picking_definition, focusing_picking_loss
 from clonalnet_jax.runtime.quiet import quieten
 
 _SIZES = flags.DEFINE_list(
@@ -85,7 +85,10 @@ def _measure(batch: int, classes: int, dtype: str) -> list[dict[str, Any]]:
         name: jax.jit(jax.value_and_grad(lambda *x, f=loss: jnp.mean(f(*x))))
         .lower(*arguments)
         .compile()
-        for name, loss in ((_OURS, focusing_picking_loss), (_PLAIN, plain_loss))
+        for name, loss in (
+            (_OURS, focusing_picking_loss),
+            (_PLAIN, focusing_picking_definition),
+        )
     }
     copy = jax.jit(lambda x: x + jnp.ones((), x.dtype)).lower(clone).compile()
 

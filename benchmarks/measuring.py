@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from clonalnet_jax.losses import multi_warm_labels
-
 _BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
 _COLLECTIVES = (
     "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
@@ -119,19 +117,3 @@ def speeds(dtype: str) -> dict[str, float]:
         "flops_per_second": 2.0 * size**3 / seconds["product"],
         "bytes_per_second": 2.0 * vector.nbytes / seconds["copy"],
     }
-
-
-def plain_loss(
-    clone_logits: jax.Array, baseline_logits: jax.Array, labels: jax.Array
-) -> jax.Array:
-    """The formula as one would write it down, per example, to be differentiated."""
-    clone = clone_logits.astype(jnp.float32)
-    baseline = jax.lax.stop_gradient(baseline_logits.astype(jnp.float32))
-    num_classes = clone.shape[-1]
-    log_probs = jax.nn.log_softmax(clone)
-    probs = jnp.exp(log_probs)
-    warm = multi_warm_labels(baseline, labels)
-    target = 0.9 * jax.nn.one_hot(labels, num_classes) + 0.1 / num_classes
-    shifted = jax.nn.log_softmax(clone + probs - jax.nn.softmax(baseline))
-    parts = probs * log_probs - warm * log_probs - target * shifted
-    return jnp.sum(parts, axis=-1)

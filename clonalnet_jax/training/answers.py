@@ -1,15 +1,16 @@
 """What the clone's loss needs of a baseline's answer, in a few bytes an image.
 
-The confusing categories as bits, the greatest probabilities in steps of 1/65535 with
-their categories, and the probability that remains, which is taken to be spread evenly.
-Pure functions; `cache` keeps what they make in files.
+The baseline's own confusing categories as bits, the greatest probabilities in steps of
+1/65535 with their categories, and the probability that remains, which is taken to be
+spread evenly. Labels have no part in it: the loss adds them to the set, mixed ones by
+their weights. Pure functions; `cache` keeps what they make in files.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from clonalnet_jax.losses import confusing_categories
 
@@ -20,30 +21,25 @@ class Answers(NamedTuple):
     """What `losses.focusing_picking_terms` takes in place of a baseline's logits."""
 
     logits: Float[Array, "b classes"]
-    """Logarithms of the kept probabilities."""
+    """The logarithms of the kept probabilities."""
     confusing: Bool[Array, "b classes"] | None = None
-    """Of the baseline's own logits, not of the kept ones; None where these are."""
+    """The baseline's own set, without labels; None if `logits` are its own."""
 
 
 def encode(
-    logits: Float[Array, "b classes"],
-    labels: Num[Array, "b ..."],
-    *,
-    temperature: float,
-    top_k: int,
+    logits: Float[Array, "b classes"], *, temperature: float, top_k: int
 ) -> UInt8[Array, "b size"]:
     """Packs answers.
 
     Args:
-      logits: of the baseline, `[b, C]`.
-      labels: integers `[b]` or distributions `[b, C]`; part of the confusing set.
-      temperature: of `confusing_categories`.
-      top_k: number of probabilities that are kept; all of them where C is less.
+      logits: The baseline's logits, `[b, C]`.
+      temperature: The temperature of `confusing_categories`.
+      top_k: The number of probabilities that are kept; all of them if C is less.
 
     Returns:
       uint8 `[b, row_bytes(C, top_k)]`.
     """
-    confusing = confusing_categories(logits, labels, temperature=temperature)
+    confusing = confusing_categories(logits, temperature=temperature)
     probs, classes = jax.lax.top_k(
         jax.nn.softmax(logits.astype(jnp.float32)), min(top_k, logits.shape[-1])
     )
@@ -61,9 +57,9 @@ def decode(rows: UInt8[Array, "b size"], *, num_classes: int, top_k: int) -> Ans
     """Unpacks what `encode` has packed, with the same arguments.
 
     Args:
-      rows: uint8 `[b, row_bytes(C, top_k)]`.
-      num_classes: `C`.
-      top_k: as `encode`.
+      rows: The packed answers, uint8 `[b, row_bytes(C, top_k)]`.
+      num_classes: The number of classes, `C`.
+      top_k: The number of probabilities that `encode` was told to keep.
 
     Returns:
       The answers, float32 and bool `[b, C]`.
@@ -84,7 +80,7 @@ def decode(rows: UInt8[Array, "b size"], *, num_classes: int, top_k: int) -> Ans
 
 
 def row_bytes(num_classes: int, top_k: int) -> int:
-    """Bytes that an image's answer takes."""
+    """The bytes that an image's answer takes."""
     count = min(top_k, num_classes)
     index = jnp.dtype(_index_dtype(num_classes)).itemsize
     return -(-num_classes // 8) + 2 * (count + 1) + index * count
@@ -93,14 +89,14 @@ def row_bytes(num_classes: int, top_k: int) -> int:
 def error_bound(
     logits: Float[Array, "b classes"], answers: Answers
 ) -> Float[Array, " b"]:
-    """What the loss of any clone can differ by where answers replace the logits.
+    """The most that the loss of any clone can differ by if answers replace the logits.
 
     The baseline's probabilities enter the loss through the shifted logits alone; its
     gradient there is a difference of two distributions, whose sizes sum to at most 2.
 
     Args:
-      logits: of the baseline, `[b, C]`.
-      answers: that were made of them.
+      logits: The baseline's logits, `[b, C]`.
+      answers: The answers that were made of them.
 
     Returns:
       Float32 `[b]`.

@@ -155,7 +155,7 @@ class Cache:
         config, dataset = self._experiment.config, self._experiment.dataset
         data = json.loads(config.data.to_json_best_effort())
         manifest = {
-            "format": 2,
+            "format": 2,  # since the sets are the baseline's own, without labels
             "kind": config.baseline.cache,
             "baseline": _digest(self._frozen.variables),
             "compute_dtype": config.baseline.compute_dtype or config.compute_dtype,
@@ -234,10 +234,10 @@ class Cache:
 
         def answer(variables: Any, batch: Any) -> tuple[Array, Array]:
             of_baseline, key = variables
-            images, labels = prepare(batch, key if self._views else None)
+            images, _ = prepare(batch, key if self._views else None)
             logits = self._frozen.forward(of_baseline, images)
             top_k = self._size["top_k"]
-            rows = answers.encode(logits, labels, temperature=temperature, top_k=top_k)
+            rows = answers.encode(logits, temperature=temperature, top_k=top_k)
             return rows, answers.error_bound(logits, self.unpack(rows))
 
         return answer
