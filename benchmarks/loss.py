@@ -4,10 +4,10 @@
 
 For each size and dtype of the logits: the mean loss and its gradient by our closed form
 (`focusing_picking_loss`), by JAX's differentiation of the definition
-(`focusing_picking_definition`), and by the same formula in PyTorch, eager and compiled (not with --notorch). The floor is
-the time to read both logits and to write the gradient once, at the speed that a copy
-of an array of the gradient's size has here. The contenders take turns; times are
-medians. Sizes are written BATCHxCLASSES.
+(`focusing_picking_definition`), and by the same formula in PyTorch, eager and compiled
+(not with --notorch). The floor is the time to read both logits and to write the
+gradient once, at the speed that a copy of an array of the gradient's size has here. The
+contenders take turns; times are medians. Sizes are written BATCHxCLASSES.
 """
 
 import json

@@ -96,7 +96,7 @@ def test_a_known_set_gives_the_same_loss_and_gradients(rng, soft):
     own = confusing_categories(b)
     known = functools.partial(focusing_picking_loss, confusing=own)
     arguments = jnp.asarray(z), b, jnp.asarray(labels)
-    results = [value_and_gradient(*arguments, loss=f) for f in FORMS[1:] + [known]]
+    results = [value_and_gradient(*arguments, loss=f) for f in [*FORMS[1:], known]]
     if not soft:
         # A set that holds the label already is the same set.
         with_label = confusing_categories(b, labels)
