@@ -10,7 +10,6 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from clonalnet_jax import losses
-from clonalnet_jax.errors import unknown_name
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
 
@@ -33,19 +32,14 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """Builds a method by its name in `config.methods`.
 
     Args:
-      name: see `config.methods` in `configs/default.py`.
-      config: the whole config; read are `loss`, `distillation`, `dkd` and
-        `logit_standardisation`.
+      name: A name of `METHODS`.
+      config: The whole config, of which `loss`, `distillation`, `dkd` and
+        `logit_standardisation` are read.
 
     Returns:
       The method.
-
-    Raises:
-      UserError: the name is unknown.
     """
-    if name not in _METHODS:
-        raise unknown_name("config.methods", name, _METHODS)
-    return _METHODS[name](config)
+    return METHODS[name](config)
 
 
 def _cross_entropy(config: ConfigDict) -> Method:
@@ -169,7 +163,7 @@ def _cross_entropy_of(logits: Array, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-_METHODS: dict[str, Callable[[ConfigDict], Method]] = {
+METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "clone": _clone,
     "clone_without_difference": functools.partial(_clone, difference=False),
     "clone_without_attention": functools.partial(_clone, attention=False),
@@ -180,3 +174,4 @@ _METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "dkd": _dkd,
     "logit_standardisation": _logit_standardisation,
 }
+"""What builds each method; a new one joins here."""
