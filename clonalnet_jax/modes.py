@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.runtime import interruption
 from clonalnet_jax.training import story
+from clonalnet_jax.training.checks import check_config
 
 
 def run_mode(
@@ -49,6 +50,7 @@ def run_mode(
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
     assert config is not None, "every other mode has one"
+    check_config(config)
     configure_jax(config, workdir)
     if mode == "predict":
         from clonalnet_jax.trained.predict import run_predict

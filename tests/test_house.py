@@ -17,6 +17,7 @@ ORDER = [
     ["data", "analysis", "workdir", "weights"],
     ["command"],
     ["runtime", "models"],
+    ["rules"],
     ["losses", "state", "errors"],
 ]
 

@@ -11,9 +11,8 @@ import jax
 from ml_collections import ConfigDict
 
 from clonalnet_jax.comparing.tables import tabulate, write_comparison
-from clonalnet_jax.errors import UserError
 from clonalnet_jax.training import story
-from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.workdir.directory import check_workdir
 from clonalnet_jax.workdir.journal import Journal
 from clonalnet_jax.workdir.lock import hold
@@ -41,7 +40,7 @@ def compare(
       UserError: Something that the user can mend.
       PreemptedError: The run was asked to stop; a second call resumes.
     """
-    _check(config)
+    check_config(config)
     journal = Journal(workdir)
     with hold(workdir, warn=journal.warn):
         return _compare(config, workdir, journal, force_config=force_config)
@@ -71,27 +70,6 @@ def _compare(
         journal.say(write_comparison(result, workdir))
     journal.say(f"Also {workdir}/compare.json, compare.csv and compare.md")
     return result
-
-
-def _check(config: ConfigDict) -> None:
-    if config.compare.seeds < 1:
-        raise UserError(
-            "config.compare.seeds",
-            got=str(config.compare.seeds),
-            expected="at least 1, and 2 or more for anything to be tested",
-            remedy="set --config.compare.seeds=5",
-        )
-    methods = list(config.compare.methods)
-    for name in methods:
-        make_method(name, config)
-    repeated = {name for name in methods if methods.count(name) > 1}
-    if repeated or not methods:
-        raise UserError(
-            "config.compare.methods",
-            got=f"{sorted(repeated)} more than once" if repeated else "none",
-            expected="different methods, at least one",
-            remedy="name each once",
-        )
 
 
 def _runs(config: ConfigDict) -> Sequence[str]:

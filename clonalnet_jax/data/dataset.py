@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import class_folders, tfds_source
+from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.data.sources import (
@@ -17,7 +18,7 @@ from clonalnet_jax.data.sources import (
     check_skipped,
     whole_image,
 )
-from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.errors import UserError
 
 # Decoded data sets up to this size lie on the device unless the config says otherwise:
 # ImageNet-100 at 64 pixels does, and every CIFAR.
@@ -64,7 +65,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
     Raises:
       UserError: the data set is missing, broken or does not fit the config.
     """
-    check_values(config)
+    SEED.check("config.seed", seed)
     train, test = open_splits(config)
     reader = make_reader(config, channels=train.channels)
     images = Images(train.records, _first_per_class(config, train.records), reader)
@@ -75,6 +76,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
         "test": Images(test.records, np.arange(len(test.records)), reader),
     }
     shape = _image_shape(parts["train"], config.on_error)
+    check_image_shape(config, shape)
     notes: list[str] = []
     sources: dict[str, Source] = dict(parts)
     if _on_device(config, shape, sum(map(len, parts.values()))):
@@ -98,39 +100,11 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     Raises:
       UserError: the data set is missing or does not fit the config.
     """
+    check_data(config)
     if config.synthetic:
         return _synthetic(config)
     readers = {"folder": class_folders.open_splits, "tfds": tfds_source.open_splits}
-    if config.source not in readers:
-        raise unknown_name("config.data.source", config.source, readers)
     return readers[config.source](config)
-
-
-def check_values(config: ConfigDict) -> None:
-    """Raises `UserError` for a value of `config.data` that is impossible anywhere."""
-    if config.on_error not in ("raise", "skip"):
-        raise unknown_name("config.data.on_error", config.on_error, ("raise", "skip"))
-    at_least = {
-        "image_size": (config.image_size, 1),
-        "resize_size": (config.resize_size, config.image_size or 1),
-        "threads": (config.threads, 1),
-        "workers": (config.workers, 0),
-        "crop_padding": (config.crop_padding, 0),
-        "cutout": (config.cutout, 0),
-        "mixup_alpha": (config.mixup_alpha, 0),
-        "cutmix_alpha": (config.cutmix_alpha, 0),
-        "examples_per_class": (config.examples_per_class, 0),
-        "synthetic_classes": (config.synthetic_classes, 2),
-        "synthetic_examples": (config.synthetic_examples, 1),
-    }
-    for key, (value, least) in at_least.items():
-        if value is not None and not value >= least:
-            raise UserError(
-                f"config.data.{key}",
-                got=str(value),
-                expected=f"at least {least}",
-                remedy=f"set --config.data.{key}",
-            )
 
 
 def _synthetic(config: ConfigDict) -> tuple[Split, Split]:
@@ -196,14 +170,6 @@ def _on_device(config: ConfigDict, shape: tuple[int, int, int], count: int) -> b
     if config.on_device is None:
         fits = count * int(np.prod(shape)) <= _ON_DEVICE_BYTES
         return fits and config.image_size is None
-    if config.on_device and config.image_size is not None:
-        raise UserError(
-            "config.data.on_device",
-            got=f"True with config.data.image_size = {config.image_size}",
-            expected="images that are used as they are: random-resized crops need the "
-            "whole files, on the host",
-            remedy="leave out one of the two",
-        )
     return bool(config.on_device)
 
 

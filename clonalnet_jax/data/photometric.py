@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-_BINS = 31  # of the magnitude
+BINS = 31  # of the magnitude
 
 
 def jitter_color(
@@ -104,19 +104,19 @@ def _affine(image: Image.Image, *matrix: float) -> Image.Image:
 
 
 def _even(high: float) -> Callable[[int], np.ndarray]:
-    return lambda size: np.linspace(0.0, high, _BINS)
+    return lambda size: np.linspace(0.0, high, BINS)
 
 
 def _shift(size: int) -> np.ndarray:
-    return np.linspace(0.0, 150.0 / 331.0 * size, _BINS)
+    return np.linspace(0.0, 150.0 / 331.0 * size, BINS)
 
 
 def _bits(size: int) -> np.ndarray:
-    return 8 - np.round(np.arange(_BINS) / ((_BINS - 1) / 4))
+    return 8 - np.round(np.arange(BINS) / ((BINS - 1) / 4))
 
 
 def _threshold(size: int) -> np.ndarray:
-    return np.linspace(255.0, 0.0, _BINS)
+    return np.linspace(255.0, 0.0, BINS)
 
 
 def _enhance(

@@ -6,12 +6,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data.images import decode
-from clonalnet_jax.data.transforms import (
-    INTERPOLATIONS,
-    eval_transform,
-    train_transform,
-)
-from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.data.keys import check_channels
+from clonalnet_jax.data.transforms import eval_transform, train_transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,22 +88,10 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
       The reader.
 
     Raises:
-      UserError: a value is impossible.
+      UserError: The normalisation is that of another number of channels.
     """
-    if config.interpolation not in INTERPOLATIONS:
-        raise unknown_name(
-            "config.data.interpolation", config.interpolation, INTERPOLATIONS
-        )
-    on_host = any(config.color_jitter) or config.rand_augment_layers
+    check_channels(config, channels)
     if config.image_size is None:
-        if on_host:
-            raise UserError(
-                "config.data.image_size",
-                got="not set, with color_jitter or rand_augment_layers",
-                expected="the size of the images: these two work on the host, after "
-                "a random-resized crop",
-                remedy="set --config.data.image_size, or leave them out",
-            )
         return Reader(channels)
     return Reader(
         channels=channels,

@@ -13,20 +13,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data
-from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.state import PreprocessFn, TrainState
 from clonalnet_jax.training import steps
+from clonalnet_jax.training.checks import check_config, check_with_data
 from clonalnet_jax.training.evaluation import collect_logits, summarise_batches
 from clonalnet_jax.training.feed import Beside, Feed
-from clonalnet_jax.training.methods import make_method
-from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.weights import head_path
 from clonalnet_jax.workdir.checkpoints import Meta
 from clonalnet_jax.workdir.journal import Journal
-
-_DTYPES = ("float32", "bfloat16")
 
 # Streams of random numbers, which a run draws its order, augmentation and
 # initialisation from: all runs but the baseline share one.
@@ -163,97 +159,13 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     Raises:
       UserError: A value is impossible or the data set cannot be used.
     """
+    check_config(config)
     mesh = partition.make_mesh(model=config.partition.model)
-    _check_values(config, mesh)
+    parts = config.accumulate_steps
+    partition.check_batch_size(config.batch_size, mesh, parts=parts)
     dataset = data.open_dataset(config.data, seed=config.seed)
-    if config.batch_size > len(dataset.train):
-        raise UserError(
-            "config.batch_size",
-            got=str(config.batch_size),
-            expected=f"at most the {len(dataset.train)} training images",
-            remedy="set a smaller --config.batch_size or add images",
-        )
     experiment = Experiment(config, workdir, dataset, mesh, Journal(workdir))
+    check_with_data(config, dataset, num_steps=experiment.num_steps)
     for note in dataset.notes:
         experiment.journal.warn(note)
-    for network in (config.baseline, config.clone):
-        experiment.make_network(network)
     return experiment
-
-
-def _check_values(config: ConfigDict, mesh: Mesh) -> None:
-    """Everything that can be known to be wrong before the data are read."""
-    parts = max(1, config.accumulate_steps)
-    partition.check_batch_size(config.batch_size, mesh, parts=parts)
-    if not 0 <= config.ema_decay < 1:
-        raise UserError(
-            "config.ema_decay",
-            got=str(config.ema_decay),
-            expected="0 for none, or below 1",
-            remedy="set --config.ema_decay=0.999",
-        )
-    if config.compute_dtype not in _DTYPES:
-        raise unknown_name("config.compute_dtype", config.compute_dtype, _DTYPES)
-    if config.select not in ("last", "best"):
-        raise unknown_name("config.select", config.select, ("last", "best"))
-    if config.select == "best" and not config.data.holdout:
-        raise UserError(
-            "config.select",
-            got="'best' with config.data.holdout = 0",
-            expected="training images to pick by: never the data that is reported on",
-            remedy="set --config.data.holdout, or --config.select=last",
-        )
-    baseline = config.baseline
-    if baseline.compute_dtype not in (None, *_DTYPES):
-        raise unknown_name(
-            "config.baseline.compute_dtype", baseline.compute_dtype, _DTYPES
-        )
-    if baseline.checkpoint is not None and baseline.weights is not None:
-        raise UserError(
-            "config.baseline",
-            got="both checkpoint and weights",
-            expected="one of them, or neither to train the baseline",
-            remedy="leave one of them out",
-        )
-    for method in config.methods:
-        make_method(method, config)
-    make_optimizer(
-        config.optimizer,
-        make_schedule(config.optimizer, num_steps=2, steps_per_epoch=1.0),
-    )
-    if baseline.cache not in ("none", "views", "images"):
-        raise unknown_name(
-            "config.baseline.cache", baseline.cache, ("none", "views", "images")
-        )
-    if baseline.cache == "images" and config.data.on_error == "skip":
-        raise UserError(
-            "config.baseline.cache",
-            got="'images' with config.data.on_error = 'skip'",
-            expected="an answer for every image",
-            remedy="set --config.baseline.cache=views or --config.data.on_error=raise",
-        )
-    positive = {
-        "steps": config.steps if config.steps is not None else 1,
-        "epochs": config.epochs,
-        "log_every_steps": config.log_every_steps,
-        "checkpoint_every_epochs": config.checkpoint_every_epochs,
-        "accumulate_steps": config.accumulate_steps,
-        "baseline.cache_top_k": baseline.cache_top_k,
-        "steps_per_call": config.steps_per_call,
-        "optimizer.clip_norm": 1
-        if config.optimizer.clip_norm is None
-        else config.optimizer.clip_norm,
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "loss.temperature": config.loss.temperature,
-        "distillation.temperature": config.distillation.temperature,
-        "dkd.temperature": config.dkd.temperature,
-        "logit_standardisation.temperature": config.logit_standardisation.temperature,
-    }
-    for key, value in positive.items():
-        if not value > 0:
-            raise UserError(
-                f"config.{key}",
-                got=str(value),
-                expected="a number above 0",
-                remedy=f"set --config.{key}",
-            )

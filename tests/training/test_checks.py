@@ -1,0 +1,229 @@
+"""Every key of a config has a rule, and what breaks it is refused before any work."""
+
+import copy
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from clonalnet_jax.data import make_preprocess, preprocess_options
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import create_model
+from clonalnet_jax.training.checks import RULES, check_config
+from clonalnet_jax.training.experiment import open_experiment
+from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
+from clonalnet_jax.training.story import train
+from clonalnet_jax.workdir.files import flatten
+from configs import default
+
+NAN = float("nan")
+
+
+def config_with(key, value):
+    """A config that lets a key hold anything, as a config file can."""
+    config = copy.deepcopy(default.get_config())
+    config.data.synthetic = True
+    section, _, name = key.rpartition(".")
+    part = config[section] if section else config
+    with config.unlocked(), config.ignore_type():
+        part[name] = value
+    return config
+
+
+def keys_of(config):
+    tree = {
+        key: value.to_dict() if isinstance(value, ConfigDict) else value
+        for key, value in config.items()
+    }
+    # Options are sections of their own, whose keys the network knows.
+    return set(flatten(tree)) | {"baseline.options", "clone.options"}
+
+
+def test_every_key_has_a_rule_and_every_rule_a_key():
+    assert keys_of(default.get_config()) == set(RULES)
+
+
+def test_the_defaults_pass_and_so_does_what_a_refusal_suggests():
+    check_config(default.get_config())
+    for rule in RULES.values():
+        assert rule.example == "ConfigDict()" or rule.accepts(rule.example)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss.label_smoothing", 1.5),
+        ("seed", -1),
+        ("seed", 10**20),
+        ("optimizer.warmup_epochs", -1.0),
+        ("optimizer.warmup_epochs", NAN),
+        ("optimizer.betas", (0.9,)),
+        ("optimizer.momentum", -2.0),
+        ("optimizer.decay_rate", NAN),
+        ("optimizer.decay_epochs", ("a",)),
+        ("optimizer.clip_norm", 0.0),
+        ("data.mean", (0.5, 0.5)),
+        ("data.std", (0.0,)),
+        ("data.std", (-1.0,)),
+        ("data.crop_scale", (2.0, 3.0)),
+        ("data.crop_scale", (0.5,)),
+        ("data.crop_ratio", (0.0, 0.0)),
+        ("data.color_jitter", (1.0,)),
+        ("data.rand_augment_magnitude", 31),
+        ("data.rand_augment_magnitude", -5),
+        ("data.rand_augment_layers", -1),
+        ("data.split_seed", -1),
+        ("data.test_fraction", NAN),
+        ("watchdog_minutes", -1.0),
+        ("watchdog_minutes", NAN),
+        ("watchdog_minutes", 1e30),
+        ("baseline.min_top1", NAN),
+        ("methods", ("clone", "clone")),
+        ("methods", (1,)),
+        ("methods", None),
+        ("compare.methods", ()),
+        ("epochs", math.inf),
+        ("batch_size", 12.0),
+        ("batch_size", True),
+        ("data.flip", 1),
+        ("data.path", ""),
+        ("clone.options", {"num_classes": 3}),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused_by_its_key(key, value):
+    with pytest.raises(UserError) as caught:
+        check_config(config_with(key, value))
+    message = str(caught.value)
+    assert message.startswith(f"config.{key}")
+    for part in ("got:", "expected:", "try:"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "culprit"),
+    [
+        ({"select": "best"}, "config.select"),
+        ({"baseline.checkpoint": "a", "baseline.weights": "b"}, "config.baseline"),
+        ({"baseline.replace_head": True}, "config.baseline.replace_head"),
+        (
+            {"baseline.cache": "images", "data.on_error": "skip"},
+            "config.baseline.cache",
+        ),
+        (
+            {"baseline.cache": "images", "data.mixup_alpha": 0.2},
+            "config.baseline.cache",
+        ),
+        (
+            {"baseline.cache": "images", "data.cutmix_alpha": 1.0},
+            "config.baseline.cache",
+        ),
+        ({"data.on_device": True, "data.image_size": 32}, "config.data.on_device"),
+        ({"data.resize_size": 32, "data.image_size": 64}, "config.data.resize_size"),
+        ({"data.rand_augment_layers": 2}, "config.data.image_size"),
+        ({"optimizer.warmup_epochs": 30.0}, "config.optimizer.warmup_epochs"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(overrides, culprit):
+    config = default.get_config()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(UserError) as caught:
+        check_config(config)
+    assert caught.value.culprit.startswith(culprit)
+
+
+def test_a_normalisation_of_other_channels_is_refused_with_the_data(tmp_path):
+    config = config_with("data.mean", (0.5, 0.5, 0.5))
+    config.data.synthetic_shape = (8, 8, 1)
+    with pytest.raises(UserError, match=r"config\.data\.mean"):
+        open_experiment(config, tmp_path)
+
+
+absurd = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.integers(-3, 40),
+    st.floats(),
+    st.floats(0, 1),
+    st.text(max_size=5),
+    st.sampled_from(["clone", "sgd", "resnet8", "cosine", "bfloat16", "last"]),
+    st.lists(st.floats(-1, 2), max_size=4).map(tuple),
+    st.lists(st.sampled_from(["clone", "dkd", "clone_", 1]), max_size=3).map(tuple),
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+)
+@given(key=st.sampled_from(sorted(RULES)), value=absurd)
+def test_whatever_a_key_holds_is_refused_by_name_or_can_be_built(key, value):
+    if value is None and key.endswith("options"):
+        value = 3
+    config = config_with(key, value)
+    try:
+        check_config(config)
+    except UserError:
+        return
+    build(config)
+
+
+def build(config):
+    """Everything of a run but its data and its devices."""
+    optimizer = config.optimizer
+    schedule = make_schedule(optimizer, num_steps=40, steps_per_epoch=2.5)
+    assert jnp.isfinite(schedule(7))
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    jax.eval_shape(make_optimizer(optimizer, schedule).init, params)
+    logits = jax.ShapeDtypeStruct((2, 5), "float32")
+    labels = jax.ShapeDtypeStruct((2,), "int32")
+    for name in (*config.methods, *config.compare.methods):
+        method = make_method(name, config)
+        given = logits if method.needs_baseline else None
+        jax.eval_shape(method.loss_fn, logits, given, labels)
+    create_model(config.clone.model, 5, **config.clone.options)
+    preprocess = make_preprocess(**preprocess_options(config.data), num_classes=5)
+    size = 2 * max(8, config.data.crop_padding + 1)
+    channels = max(len(config.data.mean), len(config.data.std))
+    if size < 256:
+        batch = {
+            "image": jax.ShapeDtypeStruct((2, size, size, channels), "uint8"),
+            "label": labels,
+            "index": labels,
+            "epoch": labels,
+        }
+        jax.eval_shape(preprocess, batch, jax.random.key(config.seed))
+        jax.eval_shape(partial(preprocess, key=None), batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"seed": 2_000_000_000},
+        {"watchdog_minutes": 525_600.0, "ema_decay": 0.9999},
+        {"loss.temperature": 1_000.0, "loss.attention_weight": -1.0},
+        {"data.mixup_alpha": 1_000.0, "data.cutout": 8, "data.crop_padding": 7},
+        {"optimizer.learning_rate": 1e-30, "optimizer.warmup_epochs": 0.5},
+    ],
+    ids=str,
+)
+def test_extreme_values_that_are_accepted_run(overrides, one_device, tmp_path):
+    config = default.get_config()
+    config.update_from_flattened_dict(overrides)
+    config.data.synthetic = True
+    config.data.synthetic_shape = (8, 8, 3)
+    config.data.synthetic_examples = 16
+    config.batch_size, config.epochs = 8, 2.0
+    for network in (config.baseline, config.clone):
+        network.model = "resnet8"
+        network.options = ConfigDict({"width": 4})
+    assert train(config, tmp_path).keys() == {"baseline", "clone"}
