@@ -1,6 +1,5 @@
 """What every run of a workdir shares, checked once before any work is done."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,6 +15,7 @@ from clonalnet_jax import data
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model
 from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.state import PreprocessFn, TrainState
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.evaluation import collect_logits, evaluate
@@ -111,7 +111,7 @@ class Experiment(NamedTuple):
             shape=self.dataset.image_shape,
             on_error=config.on_error,
             # Those that this process may use, which a cluster limits.
-            threads=config.threads or len(os.sched_getaffinity(0)),
+            threads=config.threads or usable_cores(),
             workers=config.workers,
         )
         return Feed(self.mesh, source, loading, self.journal.warn)
