@@ -68,7 +68,7 @@ def test_a_mistake_on_the_command_line_is_one_message(start, arguments, message)
         ("def get_config(:", "line 1: invalid syntax"),
         ("def get_config():\n  return 1 / 0", "division by zero"),
         (
-            "from configs import default\ndef get_config():\n"
+            "from clonalnet_jax.configs import default\ndef get_config():\n"
             "  c = default.get_config()\n  c.epoch = 3\n  return c",
             "did you mean 'epochs'",
         ),

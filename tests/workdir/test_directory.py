@@ -5,11 +5,11 @@ import json
 import os
 
 import pytest
+from clonalnet_jax.configs import digits
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.workdir import lock
 from clonalnet_jax.workdir.directory import open_workdir, read_results, write_atomically
-from configs import digits
 
 
 @pytest.fixture
