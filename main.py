@@ -5,7 +5,7 @@ python main.py --config=configs/digits.py
 The program is `clonalnet-jax` of the installed package; see clonalnet_jax/modes.py.
 """
 
-from clonalnet_jax.command import main
+from clonalnet_jax.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
     import clonalnet_jax as cn
 
-    config = cn.config("digits", epochs=30.0, clone={"options": {"width": 8}})
+    config = cn.config("digits", epochs=30, clone={"width": 8})
     results = cn.train(config, "runs/digits")
     clone = cn.load("runs/digits", run="clone")
     probabilities = clone.predict(images)

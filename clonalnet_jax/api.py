@@ -37,7 +37,8 @@ def config(name: StrPath = "default", **changes: Any) -> ConfigDict:
       name: One of `config_names()`, such as `"digits"`; the path of a file with a
         function `get_config`; or `"default"`, which names no data set.
       **changes: New values by key. A mapping changes some keys of a group, such as
-        `clone={"model": "resnet8", "options": {"width": 8}}`.
+        `clone={"model": "resnet8", "width": 8}`; `width`, which is no key of
+        `config.clone`, is an option of that network.
 
     Returns:
       The config, locked. `configs/default.py` documents every key.

@@ -1,41 +1,22 @@
-"""Programs that take --config: whatever is wrong with a command line is one message.
+"""Programs that take --config: whatever is wrong is one message and an exit code."""
 
-Importing this is quick, so that nearly every Ctrl-C finds it ready; see `start`.
-"""
-
-import _thread
 import contextlib
 import faulthandler
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.keyboard import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-_INTERRUPTED = 130
 _BROKEN_PIPE = 1  # as Python's documentation advises
-
-
-def main() -> NoReturn:
-    """Runs `clonalnet-jax`, which `python main.py` is, too; never returns."""
-    leave_on_interrupt()
-    from clonalnet_jax import modes
-
-    start(
-        modes.main,
-        takes_arguments=lambda: modes.MODE.value == "predict",
-        config_in=modes.workdir_with_config,
-    )
 
 
 def start(
@@ -52,44 +33,12 @@ def start(
       config_in: The workdir whose saved config is taken where --config is not given;
         None where there must be one.
     """
-    leave_on_interrupt()
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         # Names of files may have characters that a terminal's encoding lacks.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_run(main, takes_arguments, config_in))
-
-
-def leave_on_interrupt() -> None:
-    """Lets Ctrl-C end the process at once, until `interrupt_raises` is called.
-
-    While libraries are imported, a KeyboardInterrupt would be raised inside of them,
-    where some swallow it and others crash. Nothing is open yet that could be lost.
-    """
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGINT, _leave)
-
-
-def interrupt_raises() -> None:
-    """Lets Ctrl-C raise a KeyboardInterrupt, as it usually does, where it is heard."""
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, _raise)
-
-
-def _raise(number: int, frame: types.FrameType | None) -> None:
-    if frame is not None and frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
-        # What is raised in these is dropped by Python: again, a moment later.
-        threading.Timer(0.02, _thread.interrupt_main).start()
-        return
-    signal.default_int_handler(number, frame)
-
-
-def _leave(number: int, frame: types.FrameType | None) -> None:
-    del number, frame
-    # Not print: the signal may have come in the middle of one.
-    os.write(2, b"\nERROR: Interrupted; the same command starts again.\n")
-    os._exit(_INTERRUPTED)
 
 
 def _run(
@@ -119,12 +68,12 @@ def _run(
             raise
         return _complain(str(_no_backend(error)))
     except KeyboardInterrupt:
-        _complain("Interrupted; the same command resumes.", code=_INTERRUPTED)
+        _complain("Interrupted; the same command resumes.", code=EXIT_INTERRUPTED)
         # All is closed. What JAX has not finished compiling crashes an orderly end.
         for child in multiprocessing.active_children():
             child.terminate()
         sys.stdout.flush()
-        os._exit(_INTERRUPTED)
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _parse(

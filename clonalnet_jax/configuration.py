@@ -59,7 +59,8 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 
     Args:
       config: A whole config.
-      changes: New values by key; nested for a group, of which other keys stay.
+      changes: New values by key; nested for a group, of which other keys stay. What
+        is no key of `baseline` or `clone` is an option of that network.
 
     Returns:
       A changed copy, locked.
@@ -70,6 +71,9 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     result = copy.deepcopy(config)
     defaults = flatten(default.get_config().to_dict())
     for key, value in flatten(dict(changes)).items():
+        group, _, name = key.rpartition(".")
+        if f"{group}.options" in OPEN_GROUPS and name not in result[group]:
+            key = f"{group}.options.{name}"
         try:
             set_value(result, key, value)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -38,6 +38,7 @@ def test_training_starts_without_what_only_other_modes_need():
     code = f"""
 import sys
 import clonalnet_jax.modes
+import clonalnet_jax.training.story
 found = sorted(set({others}) & set(sys.modules))
 assert not found, found
 """
