@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.data import make_preprocess
 from clonalnet_jax.models import create_model, eval_logits, native_size
@@ -16,7 +17,6 @@ from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.teacher import Frozen, beside_the_clone
 from clonalnet_jax.weights import fold_batch_norm
-from configs import default
 
 RATE, MOMENTUM = 0.01, 0.9
 _TOP_K = 16

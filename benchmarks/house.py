@@ -4,7 +4,7 @@
 
 A room is a module at the package's root or a sub-package, whatever lies in it. A room
 stands one floor above the highest room that it imports, imports inside functions
-included. `tests/test_house.py` holds what is a rule.
+included; what a file imports only when it is run as a program does not count. `tests/test_house.py` holds what is a rule.
 """
 
 import ast
@@ -118,8 +118,9 @@ def main() -> None:
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """The rooms that a file imports."""
-    for node in ast.walk(tree):
+    """The rooms that a file imports, but for those of a program of its own."""
+    body = [node for node in ast.iter_child_nodes(tree) if not _is_program(node)]
+    for node in (node for part in body for node in ast.walk(part)):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
@@ -129,6 +130,11 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             parts = name.split(".")
             if parts[0] == package and len(parts) > 1:
                 yield parts[1]
+
+
+def _is_program(node: ast.AST) -> bool:
+    """Whether a statement is `if __name__ == "__main__": ...`."""
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
 def _descriptions(path: Path, tree: ast.AST) -> Iterator[tuple[str, str]]:

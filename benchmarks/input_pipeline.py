@@ -41,6 +41,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from clonalnet_jax.configs import default
+
 from benchmarks.torch_reference import import_torch
 from clonalnet_jax.data import loader, make_preprocess
 from clonalnet_jax.data.images import decode
@@ -51,7 +53,6 @@ from clonalnet_jax.data.sources import Arrays, Images
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.training.feed import Feed
-from configs import default
 
 _IMAGES = flags.DEFINE_string("images", None, "<class>/<image>.", required=True)
 _WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of workers.")

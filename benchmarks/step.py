@@ -16,7 +16,6 @@ at the speed that a matrix product and a copy have here.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import MOMENTUM, RATE, Setting, make_setting
 from benchmarks.measuring import footprint, speeds, take_turns
+from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.runtime.partition import layout_of, make_mesh
 from clonalnet_jax.runtime.quiet import quieten
 
@@ -101,7 +101,7 @@ def _measure(name: str) -> dict[str, Any]:
         "batch_size": _BATCH.value,
         "compute_dtype": dtype,
         "device": jax.devices()[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)) if on_cpu else None,
+        "cores": usable_cores() if on_cpu else None,
         **speeds(dtype),
         "first_losses": losses,
         "rows": rows,

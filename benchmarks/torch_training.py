@@ -1,6 +1,5 @@
 """The clone's training in PyTorch, plainly, to be measured against."""
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,10 +10,11 @@ from torch.nn import functional
 from benchmarks import torch_networks
 from benchmarks.torch_reference import import_torch
 from clonalnet_jax.models import native_size
+from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.weights import to_torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-torch.set_num_threads(len(os.sched_getaffinity(0)))
+torch.set_num_threads(usable_cores())
 
 
 def clone_loss(

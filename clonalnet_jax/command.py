@@ -1,79 +1,137 @@
-"""Command lines that take --config: whatever is wrong with one is one message.
+"""Programs that take --config: whatever is wrong is one message and an exit code."""
 
-Imported by programs alone: it defines the flag.
-"""
-
+import contextlib
+import faulthandler
+import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import jax
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.keyboard import EXIT_INTERRUPTED
 
-from clonalnet_jax.errors import UserError, explain_flag_error
-from clonalnet_jax.runtime.quiet import quieten
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="Experiment, such as configs/digits.py.", lock_config=True
-)
+_BROKEN_PIPE = 1  # as Python's documentation advises
 
 
 def start(
-    main: Callable[[ConfigDict, list[str]], int],
+    main: Callable[[Any, list[str]], int],
     *,
     takes_arguments: Callable[[], bool] = lambda: False,
-    needs_config: Callable[[], bool] = lambda: True,
-) -> None:
+    config_in: Callable[[], Path | None] = lambda: None,
+) -> NoReturn:
     """Runs a program and exits with its code; a user's mistake is 2 and a message.
 
     Args:
-      main: `(config, arguments) -> exit code`.
-      takes_arguments: whether anything but flags may stand on the command line.
-      needs_config: whether --config must be given; the config is None without.
+      main: Function `(config, arguments) -> exit code`.
+      takes_arguments: Whether anything but flags may stand on the command line.
+      config_in: The workdir whose saved config is taken where --config is not given;
+        None where there must be one.
     """
-    quieten()
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may have characters that a terminal's encoding lacks.
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_run(main, takes_arguments, config_in))
 
-    def guarded(argv: list[str]) -> int:
-        try:
-            return main(CONFIG.value, argv[1:])
-        except UserError as error:
-            return _complain(str(error), code=error.exit_code)
-        except OSError as error:
-            return _complain(
-                f"{error.filename or 'input or output'}: {error.strerror or error}\n"
-                "What was saved so far still loads; mend this and start again."
-            )
-        except KeyboardInterrupt:
-            return _complain("Interrupted; the same command resumes.", code=130)
 
-    app.run(
-        guarded, flags_parser=lambda argv: _parse(argv, takes_arguments, needs_config)
-    )
+def _run(
+    main: Callable[[Any, list[str]], int],
+    takes_arguments: Callable[[], bool],
+    config_in: Callable[[], Path | None],
+) -> int:
+    try:
+        config, arguments = _parse(sys.argv, takes_arguments, config_in)
+        _import_jax()
+        code = main(config, arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _complain(str(error), code=error.exit_code)
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. Nothing may be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:
+        return _complain(
+            f"{error.filename or 'input or output'}: {error.strerror or error}\n"
+            "What was saved so far still loads; mend this and start again."
+        )
+    except (RuntimeError, AssertionError) as error:
+        if not _is_about_backends(error):
+            raise
+        return _complain(str(_no_backend(error)))
+    except KeyboardInterrupt:
+        _complain("Interrupted; the same command resumes.", code=EXIT_INTERRUPTED)
+        # All is closed. What JAX has not finished compiling crashes an orderly end.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        sys.stdout.flush()
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _parse(
     argv: list[str],
     takes_arguments: Callable[[], bool],
-    needs_config: Callable[[], bool],
-) -> list[str]:
-    flags.FLAGS.set_gnu_getopt()  # flags may also follow the arguments
+    config_in: Callable[[], Path | None],
+) -> tuple["ConfigDict", list[str]]:
+    """Reads the command line; prints the help and leaves where it is asked for."""
+    from absl import flags
+
+    from clonalnet_jax import command_line
+
     try:
-        rest = flags.FLAGS(argv)
-        if len(rest) > 1 and not takes_arguments():
-            raise flags.Error(f"Unexpected argument {rest[1]!r}.")
-        if CONFIG.value is not None:
-            CONFIG.value.items()  # raises what kept the file from loading
-        elif needs_config():
-            raise flags.Error("--config is missing: try --config=configs/digits.py")
-    except Exception as error:  # a config file is code and may raise anything
-        sys.exit(_complain(explain_flag_error(error)))
-    return list(rest)
+        return command_line.parse(
+            argv, takes_arguments=takes_arguments, config_in=config_in
+        )
+    except flags.Error as error:
+        sys.exit(_complain(str(error)))
+
+
+def _import_jax() -> None:
+    """Imports JAX, which reads its environment variables then."""
+    from clonalnet_jax.runtime.quiet import quieten
+
+    quieten()
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        names = [name for name in os.environ if name.startswith("JAX_")]
+        raise UserError(
+            f"an environment variable of JAX: one of {', '.join(names) or 'none'}",
+            got=str(error),
+            expected="a value that JAX understands",
+            remedy="correct it, or unset it",
+        ) from error
+
+
+def _is_about_backends(error: Exception) -> bool:
+    """Says whether JAX found no device, which it reports in several ways."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.endswith("xla_bridge.py")
+
+
+def _no_backend(error: Exception) -> UserError:
+    asked = os.environ.get("JAX_PLATFORMS")
+    return UserError(
+        f"JAX_PLATFORMS={asked}" if asked else "JAX's device",
+        got=(str(error) or "no such device, or no plugin of JAX for it").split("\n")[0],
+        expected="a device of this machine, and its plugin installed",
+        remedy='set JAX_PLATFORMS=cpu or unset it; for a GPU: pip install "'
+        'clonalnet-jax[cuda]"',
+    )
 
 
 def _complain(message: str, *, code: int = 2) -> int:
     print(f"ERROR: {message}", file=sys.stderr)
-    if jax.distributed.is_initialized():
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
         # An orderly end would wait for processes that wait for this one.
         sys.stdout.flush()
         sys.stderr.flush()

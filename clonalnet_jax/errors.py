@@ -1,31 +1,29 @@
-"""The one exception that a user of the program is meant to read."""
+"""The one exception that a user is meant to read, with text that is safe to print."""
 
 import difflib
 import functools
-import re
-import traceback
 from collections.abc import Iterable
 from typing import Any
 
 
 class UserError(ValueError):
-    """Something that the user can mend; its text is all that `main.py` prints.
+    """Something that the user can mend; its text is all that the program prints.
 
     Args:
-      culprit: what is wrong: the config key, file or value at fault.
-      got: what was seen.
-      expected: what would have been right.
-      remedy: what to do next.
+      culprit: The config key, file or value at fault.
+      got: Description of what was seen.
+      expected: Description of what would have been right.
+      remedy: The next thing to do.
     """
 
     exit_code = 2
-    """What `main.py` ends with."""
+    """Exit code of the program."""
 
     def __init__(self, culprit: str, *, got: str, expected: str, remedy: str) -> None:
         """See the class."""
         super().__init__(
-            f"{culprit}\n  got:      {got}\n"
-            f"  expected: {expected}\n  try:      {remedy}"
+            f"{printable(culprit)}\n  got:      {printable(got)}\n"
+            f"  expected: {printable(expected)}\n  try:      {printable(remedy)}"
         )
         self.culprit = culprit
         self._rest = {"got": got, "expected": expected, "remedy": remedy}
@@ -36,12 +34,12 @@ class UserError(ValueError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """An error about a name that is not known; it suggests the nearest one.
+    """Makes an error about a name that is not known; it suggests the nearest one.
 
     Args:
-      what: the key or thing that was named.
-      name: the name as given.
-      known: all names there are.
+      what: The key or thing that was named.
+      name: The name as given.
+      known: All names there are.
 
     Returns:
       The error, to be raised by the caller.
@@ -56,29 +54,23 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     )
 
 
-def explain_flag_error(error: Exception) -> str:
-    """Says in a line or two what is wrong with a command line or a config file.
+def printable(text: str, limit: int = 2000) -> str:
+    """Makes text that others wrote, such as names of files, safe to print.
 
     Args:
-      error: raised by absl or ml_collections while they parsed it, or by the config.
+      text: Any text.
+      limit: Number of characters from which on the middle is left out.
 
     Returns:
-      The message, without the library's dump of the whole config.
+      The text with control characters, which a terminal would obey, as the escapes
+      that Python writes. Line breaks and tabs stay.
     """
-    text = str(error.args[0]) if error.args else ""
-    close = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
-    alone = re.fullmatch(r"\W*(\w+)\W*", text) or re.search(
-        r'Key "(\w+)" does not exist', text
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]} ... {len(text) - 2 * half} more ... {text[-half:]}"
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
     )
-    if isinstance(error, AttributeError | KeyError) and (close or alone):
-        key = close[2] if close else alone and alone[1]
-        hint = f"did you mean {close[1]!r}? " if close else ""
-        return f"unknown config key {key!r}: {hint}configs/default.py lists every key"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {error.msg}"
-    if isinstance(error, OSError):
-        return text.split("failure to load: ")[-1]
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    known = type(error).__module__.startswith("absl")
-    return text if known else f"config: {type(error).__name__}: {text}{where}"

@@ -1,27 +1,94 @@
-"""What `main.py --mode=...` does; new modes join here."""
+"""The program's flags, and what --mode does; new modes join here."""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-from ml_collections import ConfigDict
+from absl import flags
 
-from clonalnet_jax.runtime import interruption
-from clonalnet_jax.training import story
-from clonalnet_jax.training.checks import check_config
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+_MODES = """train whatever is missing, evaluate what the workdir holds, compare
+methods over seeds (config.compare), predict IMAGE..., export a network, or report on
+a workdir as a web page"""
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "compare", "predict", "export", "report"],
+    _MODES,
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Directory that keeps everything; by default runs/<config name>. To evaluate, "
+    "predict, export and report, it stands in for --config, which it holds.",
+)
+_FORCE = flags.DEFINE_bool("force_config", False, "Go on with a config that differs.")
+_RUN = flags.DEFINE_string(
+    "run", "clone", "Network to predict with, to export or to report on."
+)
+_FORMAT = flags.DEFINE_string(
+    "format",
+    None,
+    "To export: safetensors, orbax, stablehlo or onnx. To predict: text, csv or json.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File of an export; by default <workdir>/export/<run>.*"
+)
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether to join other processes; auto: where Slurm, Cloud TPU or the like says.",
+)
+_TAKE_SAVED_CONFIG = ("evaluate", "predict", "export", "report")
+
+
+def main(config: "ConfigDict", arguments: list[str]) -> int:
+    """Runs the mode that the flags ask for.
+
+    Args:
+      config: The whole config.
+      arguments: The images to predict.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: Something that the user can mend.
+    """
+    # Before the first array, which an import below makes.
+    from clonalnet_jax.runtime import processes
+
+    processes.start(_DISTRIBUTED.value)
+    return run_mode(
+        MODE.value,
+        config,
+        _workdir() or Path("runs") / _config_name(),
+        images=[Path(argument).expanduser() for argument in arguments],
+        run=_RUN.value,
+        format=_FORMAT.value,
+        output=_OUTPUT.value,
+        force_config=_FORCE.value,
+    )
+
+
+def workdir_with_config() -> Path | None:
+    """Returns the workdir whose saved config the mode can do with, if it can."""
+    return _workdir() if MODE.value in _TAKE_SAVED_CONFIG else None
 
 
 def run_mode(
     mode: str,
-    config: ConfigDict | None,
+    config: "ConfigDict | None",
     workdir: Path,
     *,
     images: list[Path],
     run: str,
-    format: str,
+    format: str | None,
     output: str | None,
     force_config: bool,
 ) -> int:
@@ -29,44 +96,61 @@ def run_mode(
 
     Args:
       mode: `train`, `evaluate`, `compare`, `predict`, `export` or `report`.
-      config: the whole config; only a report can do without, from the workdir's.
-      workdir: where the runs lie.
-      images: to predict.
-      run: network that is predicted with, exported or reported on.
-      format: of the export.
-      output: of the export; None for below the workdir.
-      force_config: goes on although the config differs from the workdir's.
+      config: The whole config; only a report can do without, from the workdir's.
+      workdir: Directory where the runs lie.
+      images: Files and folders to predict.
+      run: Network that is predicted with, exported or reported on.
+      format: Format of the export or of the predictions; None for the usual one.
+      output: File of the export; None for one below the workdir.
+      force_config: Goes on although the config differs from the workdir's.
 
     Returns:
       The exit code; `interruption.EXIT_PREEMPTED` after a stop that was asked for.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: Something that the user can mend.
     """
     # Each imports what it alone needs, such as Matplotlib, SciPy or ONNX.
     if mode == "report":
         from clonalnet_jax.report import write_report
 
+        _begin()
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
     assert config is not None, "every other mode has one"
-    check_config(config)
-    configure_jax(config, workdir)
-    if mode == "predict":
-        from clonalnet_jax.trained.predict import run_predict
+    from clonalnet_jax.training.checks import check_config
 
-        return run_predict(config, workdir, images, run=run)
+    check_config(config)
+    if mode == "predict":
+        from clonalnet_jax.trained.printing import run_predict
+
+        _begin(config, workdir)
+        return run_predict(config, workdir, images, run=run, format=format or "text")
     if mode == "export":
         from clonalnet_jax.trained.export import export
 
-        path = Path(output) if output else None
+        _begin(config, workdir)
+        path = Path(output).expanduser() if output else None
+        format = format or "safetensors"
         print(export(config, workdir, format=format, run=run, output=path))
         return 0
+    from clonalnet_jax.training import story
+
     act: Callable[..., Any] = story.train
     if mode == "evaluate":
         act = story.evaluate
     elif mode == "compare":
         from clonalnet_jax.comparing.running import compare as act
+    _begin(config, workdir)
+    return _until_stopped(act, config, workdir, force_config=force_config)
+
+
+def _until_stopped(
+    act: Callable[..., Any], config: "ConfigDict", workdir: Path, *, force_config: bool
+) -> int:
+    """Runs what may take long, listening to who wants to stop it."""
+    from clonalnet_jax.runtime import interruption
+
     interruption.listen(watchdog_minutes=config.watchdog_minutes)
     try:
         act(config, workdir, force_config=force_config)
@@ -78,19 +162,43 @@ def run_mode(
     return 0
 
 
-def configure_jax(config: ConfigDict, workdir: Path) -> None:
+def _begin(config: "ConfigDict | None" = None, workdir: Path = Path()) -> None:
+    """Finds the devices, after which a Ctrl-C may interrupt work."""
+    import jax
+
+    from clonalnet_jax.runtime.keyboard import interrupt_raises
+
+    if config is not None:
+        configure_jax(config, workdir)
+    jax.devices()
+    interrupt_raises()
+
+
+def configure_jax(config: "ConfigDict", workdir: Path) -> None:
     """Says what has to be said before the devices are first used.
 
     Compiled programs are kept in the workdir, unless JAX has been told where already,
     so that a second start begins at once.
 
     Args:
-      config: the whole config.
-      workdir: of the run.
+      config: The whole config.
+      workdir: Directory of the runs.
     """
+    import jax
+
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def _workdir() -> Path | None:
+    return Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
+
+
+def _config_name() -> str:
+    from clonalnet_jax.command_line import named_config
+
+    return Path(named_config(sys.argv) or "config").stem

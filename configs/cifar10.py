@@ -10,9 +10,8 @@ Command:  python -m clonalnet_jax.data.prepare cifar10 --source=cifar-10-python.
 Expected: not yet measured; DeVries and Taylor's ResNet-18 reaches 95.3 top-1 %.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

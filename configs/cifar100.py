@@ -11,9 +11,8 @@ Expected: not yet measured; Tian et al. report 79.42 top-1 % for the baseline, 7
           ResNet-8x4 and 73.33 with distillation.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -9,9 +9,8 @@ Expected: baseline 67.9, retraining 68.2, distillation 68.9, clone 69.6 top-1 % 
           images (means of 5 seeds; docs/results.md); 25 minutes a seed on one core.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

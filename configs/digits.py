@@ -8,9 +8,8 @@ Expected: baseline 97.4, clone 98.1 top-1 % (means of 10 seeds; see docs/results
           30 seconds on 2 CPU cores.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

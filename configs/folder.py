@@ -9,9 +9,8 @@ Command:  python main.py --config=configs/folder.py --config.data.path=DIRECTORY
 Expected: depends on the images.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -11,9 +11,8 @@ Expected: not yet measured; the authors report 69.760 top-1 % for the baseline a
           70.422 for the clone.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -9,9 +9,8 @@ Command:  python -m clonalnet_jax.data.prepare stanford_dogs
 Expected: not yet measured.
 """
 
+from clonalnet_jax.configs import cub200
 from ml_collections import ConfigDict
-
-from configs import cub200
 
 
 def get_config() -> ConfigDict:

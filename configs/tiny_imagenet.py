@@ -10,9 +10,8 @@ Command:  python -m clonalnet_jax.data.prepare tiny_imagenet \
 Expected: not yet measured.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -9,9 +9,8 @@ Command:  python main.py --config=configs/weights.py --config.data.path=DIRECTOR
 Expected: not yet measured.
 """
 
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
-
-from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@
 FROM python:3.12-slim
 ARG EXTRA=cuda
 WORKDIR /clonalnet
-COPY pyproject.toml setup.cfg README.md LICENSE main.py ./
+COPY pyproject.toml setup.cfg setup.py README.md LICENSE main.py ./
 COPY clonalnet_jax clonalnet_jax
 COPY configs configs
 # jax[k8s]: how JAX finds the other hosts of a JobSet.

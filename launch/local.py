@@ -62,8 +62,9 @@ def launch(command: Sequence[str], num_processes: int, num_devices: int) -> int:
         for process in processes:
             process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, pass_on)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), pass_on)
     return _wait(processes)
 
 

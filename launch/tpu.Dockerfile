@@ -2,7 +2,7 @@
 # docker run --privileged --network=host IMAGE --config=configs/digits.py   (on a TPU VM)
 FROM python:3.12-slim
 WORKDIR /clonalnet
-COPY pyproject.toml setup.cfg README.md LICENSE main.py ./
+COPY pyproject.toml setup.cfg setup.py README.md LICENSE main.py ./
 COPY clonalnet_jax clonalnet_jax
 COPY configs configs
 RUN pip install --no-cache-dir --editable ".[tpu]"

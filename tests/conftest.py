@@ -9,10 +9,10 @@ import tempfile
 import jax
 import numpy as np
 import pytest
+from clonalnet_jax.configs import digits
 from ml_collections import ConfigDict
 
 from clonalnet_jax.runtime import partition
-from configs import digits
 
 # Before the first array is made: the number of devices is fixed from then on.
 jax.config.update("jax_num_cpu_devices", 8)

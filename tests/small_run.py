@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.data import make_preprocess
 from clonalnet_jax.models import eval_logits, layers
@@ -18,7 +19,6 @@ from clonalnet_jax.runtime import partition, processes
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.teacher import Frozen, beside_the_clone
-from configs import default
 
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 10, 32, 6
 

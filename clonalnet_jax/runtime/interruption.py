@@ -17,7 +17,9 @@ from jax.experimental import multihost_utils
 EXIT_PREEMPTED = 75
 """Exit code after a stop that was asked for: "try again", EX_TEMPFAIL of sysexits.h."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Windows has no SIGUSR1.
+_SIGUSR1: int | None = getattr(signal, "SIGUSR1", None)
+_SIGNALS = (signal.SIGTERM, *([] if _SIGUSR1 is None else [_SIGUSR1]))
 
 
 class PreemptedError(Exception):
@@ -53,8 +55,8 @@ def listen(*, watchdog_minutes: float = 0.0) -> None:
     if jax.process_count() == 1:
         for number in _SIGNALS:
             signal.signal(number, _note)
-    else:
-        signal.signal(signal.SIGUSR1, _pass_on)
+    elif _SIGUSR1 is not None:
+        signal.signal(_SIGUSR1, _pass_on)
 
 
 def poll() -> bool:

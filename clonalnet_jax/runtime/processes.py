@@ -38,8 +38,8 @@ def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
     described: dict[str, Any] = {}
     if "JAX_NUM_PROCESSES" in environment:
         described = {
-            "num_processes": int(environment["JAX_NUM_PROCESSES"]),
-            "process_id": int(environment.get("JAX_PROCESS_ID", -1)),
+            "num_processes": _number(environment, "JAX_NUM_PROCESSES", 1),
+            "process_id": _number(environment, "JAX_PROCESS_ID", -1),
         }
     try:
         jax.distributed.initialize(**described)
@@ -61,13 +61,17 @@ def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def is_one_of_many(environment: Mapping[str, str]) -> bool:
-    """Whether these variables are those of a process among several."""
+    """Says whether these variables are those of a process among several.
+
+    Raises:
+      UserError: A variable that counts processes is no number.
+    """
     if "JAX_COORDINATOR_ADDRESS" in environment:
         return True
     counts = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
     # Slurm's variables are inherited by what runs in a job without being its step.
     step = "SLURM_STEP_ID" in environment or "SLURM_NTASKS" not in environment
-    if step and any(int(environment.get(name, "1")) > 1 for name in counts):
+    if step and any(_number(environment, name, 1) > 1 for name in counts):
         return True
     hosts = environment.get("TPU_WORKER_HOSTNAMES", "")
     if "," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in environment:
@@ -100,3 +104,17 @@ def all_true(value: bool) -> bool:
     if jax.process_count() == 1:
         return value
     return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    """Reads a variable that is a whole number."""
+    value = environment.get(name, str(default))
+    try:
+        return int(value)
+    except ValueError as error:
+        raise UserError(
+            f"{name}={value}",
+            got="an environment variable that is no number",
+            expected="a whole number, as the scheduler sets it",
+            remedy=f"correct or unset {name}, or start with --distributed=off",
+        ) from error

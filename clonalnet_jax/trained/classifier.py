@@ -1,48 +1,117 @@
 """A trained network of a workdir, ready to be used: pixels in, logits out."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 from ml_collections import ConfigDict
 
-from clonalnet_jax.errors import unknown_name
+from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.weights import read_weights
 from clonalnet_jax.workdir.checkpoints import read_meta
 from clonalnet_jax.workdir.directory import trained_runs
 
+_BATCH = 256
 
-class Classifier(NamedTuple):
-    """A network with the normalisation that it was trained with.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained network together with the normalisation of its images.
+
+    `network` alone takes normalised images; a classifier takes images as they are.
+    Images are uint8 from 0 to 255 or floating numbers from 0 to 1, `[b, h, w, c]`, of
+    the network's `image_shape`. Files of any size are for `predict_files`.
 
     Attributes:
-      network: module, variables and meta.
-      mean: per channel or one for all, of pixels in [0, 1].
-      std: likewise.
+      network: Module, variables and meta of the checkpoint.
+      mean: Mean that is subtracted, per channel or one for all, of pixels in [0, 1].
+      std: Deviation that is divided by, per channel or one for all.
     """
 
     network: Network
     mean: Sequence[float]
     std: Sequence[float]
 
-    def logits(
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return tuple(self.network.meta.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of an image: `(height, width, channels)`."""
+        return tuple(self.network.meta.image_shape)
+
+    def predict(self, images: Num[ArrayLike, "b h w c"]) -> Float[np.ndarray, "b k"]:
+        """Computes the probability of every class.
+
+        Args:
+          images: Images `[b, h, w, c]`, uint8 from 0 to 255 or floats from 0 to 1.
+
+        Returns:
+          Float32 probabilities `[b, classes]`, in the order of `class_names`.
+
+        Raises:
+          UserError: The images have another shape, type or range.
+        """
+        return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
+
+    def logits(self, images: Num[ArrayLike, "b h w c"]) -> Float[np.ndarray, "b k"]:
+        """Computes the logit of every class; many images are taken in batches.
+
+        Args:
+          images: Images `[b, h, w, c]`, uint8 from 0 to 255 or floats from 0 to 1.
+
+        Returns:
+          Float32 logits `[b, classes]`, in the order of `class_names`.
+
+        Raises:
+          UserError: The images have another shape, type or range.
+        """
+        pixels = _pixels(np.asarray(images), self.image_shape)
+        parts = [np.zeros((0, len(self.class_names)), np.float32)]
+        for start in range(0, len(pixels), _BATCH):
+            part = pixels[start : start + _BATCH]
+            # Whole batches, so that the last one compiles no second program.
+            rest = _BATCH - len(part) if len(pixels) > _BATCH else 0
+            whole = np.pad(part, ((0, rest), *[(0, 0)] * 3))
+            answer = self._jitted(self.network.variables, whole)
+            parts.append(np.asarray(answer)[: len(part)])
+        return np.concatenate(parts)
+
+    def forward(
         self, variables: Any, images: Float[Array, "b h w c"]
     ) -> Float[Array, "b classes"]:
-        """Float32 logits of images with pixels in [0, 1]; pure, to be jitted."""
+        """Computes float32 logits of images in [0, 1]; pure, to be jitted.
+
+        Args:
+          variables: Variables of the network, which may be traced.
+          images: Images with pixels in [0, 1].
+
+        Returns:
+          The logits.
+        """
         normalised = self.normalise(images)
         return eval_logits(self.network.model, variables, normalised).astype(
             jnp.float32
         )
 
     def normalise(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """What the network takes, of images with pixels in [0, 1]."""
+        """Makes the network's input of images with pixels in [0, 1]."""
         return (images - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+    @functools.cached_property
+    def _jitted(self) -> Callable[[Any, np.ndarray], jax.Array]:
+        return jax.jit(self.forward)
 
 
 def load_classifier(
@@ -51,16 +120,16 @@ def load_classifier(
     """Restores a run of a workdir, or the baseline that its config gives.
 
     Args:
-      config: that the workdir was trained with; its data are not needed.
-      workdir: of a `train`.
-      run: name of a run, such as `clone`.
-      mesh: where the arrays go.
+      config: Config that the workdir was trained with; its data are not needed.
+      workdir: Directory of a `train`.
+      run: Name of a run, such as `clone`.
+      mesh: Devices that the arrays go to.
 
     Returns:
       The classifier, computing in float32.
 
     Raises:
-      UserError: there is no such run, or it cannot be read.
+      UserError: There is no such run, or it cannot be read.
     """
     network = _load(config, workdir, run, mesh)
     return Classifier(network, tuple(config.data.mean), tuple(config.data.std))
@@ -82,3 +151,28 @@ def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
         meta = dataclasses.replace(meta, method="baseline", step=0, **own)
         return Network(model, variables, meta)
     raise unknown_name(f"run of workdir {workdir}", run, known)
+
+
+def _pixels(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Float32 pixels in [0, 1]; refuses what would be silently misunderstood."""
+    expected = f"images [b, {', '.join(map(str, shape))}]"
+    if images.ndim != 4 or images.shape[1:] != shape:
+        raise UserError(
+            "images",
+            got=f"an array of shape {list(images.shape)}",
+            expected=expected,
+            remedy="resize them and stack them; predict_files does so with files",
+        )
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255
+    floating = np.issubdtype(images.dtype, np.floating) or images.dtype == jnp.bfloat16
+    if not floating or not np.all((images >= 0) & (images <= 1)):
+        found = f" from {images.min()} to {images.max()}" if images.size else ""
+        raise UserError(
+            "images",
+            got=f"{images.dtype}{found}",
+            expected="uint8 from 0 to 255, or floating numbers from 0 to 1",
+            remedy="convert them with .astype(np.uint8), or divide them by 255; the "
+            "network's own mean and deviation are applied here",
+        )
+    return images.astype(np.float32)

@@ -146,7 +146,7 @@ def _closed(classifier: Classifier) -> Callable[[jax.Array], jax.Array]:
     variables = jax.tree.map(np.asarray, classifier.network.variables)
 
     def forward(images: jax.Array) -> jax.Array:
-        return classifier.logits(variables, images)
+        return classifier.forward(variables, images)
 
     return forward
 

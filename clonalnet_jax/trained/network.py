@@ -13,12 +13,12 @@ from clonalnet_jax.workdir.checkpoints import Meta, restore_variables
 
 
 class Network(NamedTuple):
-    """A trained network.
+    """A network as its checkpoint holds it, without the normalisation of its images.
 
     Attributes:
-      model: the module.
-      variables: `params` and `batch_stats`, replicated.
-      meta: of its checkpoint.
+      model: The Flax module, which takes normalised images.
+      variables: Its `params` and `batch_stats`, replicated.
+      meta: Description that its checkpoint holds.
     """
 
     model: nn.Module
@@ -32,16 +32,16 @@ def load_network(
     """Restores a network from the directory of its run.
 
     Args:
-      directory: such as `runs/digits/clone`.
-      mesh: where the arrays go.
-      dtype: of the computation.
-      which: `last` or `best`.
+      directory: Directory of a run, such as `runs/digits/clone`.
+      mesh: Devices that the arrays go to.
+      dtype: Type that the network computes in.
+      which: Checkpoint to take, `last` or `best`.
 
     Returns:
       The network.
 
     Raises:
-      UserError: there is no checkpoint or it cannot be read.
+      UserError: There is no checkpoint or it cannot be read.
     """
     variables, meta = restore_variables(directory, mesh, which=which)
     model = create_model(meta.model, len(meta.class_names), dtype=dtype, **meta.options)

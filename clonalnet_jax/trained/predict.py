@@ -8,9 +8,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from clonalnet_jax.data.images import EXTENSIONS, BadImageError
 from clonalnet_jax.data.reader import Reader, make_reader
@@ -18,19 +15,22 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 
-Ranking = list[tuple[str, float]]
 _BATCH = 32
+
+Ranking = list[tuple[str, float]]
+"""Names of classes with a value each, the greatest first."""
 
 
 class Prediction(NamedTuple):
-    """What is said of one file.
+    """What is said of one image file.
 
     Attributes:
-      path: of the file.
-      top: up to five classes with their probabilities, the likeliest first.
-      confusing: the categories that confuse the baseline with their shares of its
+      path: Path of the file.
+      top: Up to five classes with their probabilities, the likeliest first.
+      confusing: The categories that confuse the baseline with their shares of its
         softened softmax: those above 1 / classes, at the loss's temperature.
-      error: why the file could not be read; the lists are empty then. Else empty.
+      error: Reason why the file could not be read; the lists are empty then. Empty
+        for a file that was read.
     """
 
     path: Path
@@ -48,23 +48,23 @@ def predict_files(
     resized and cropped in the centre to the network's size.
 
     Args:
-      config: that the workdir was trained with; its data are not needed.
-      workdir: of a `train`.
-      paths: files and folders, which are searched through.
-      run: which network.
+      config: Config that the workdir was trained with; its data are not needed.
+      workdir: Directory of a `train`.
+      paths: Files, and folders, which are searched through.
+      run: Name of the network.
 
     Yields:
       A prediction for each file, in order; files that cannot be read are among them.
 
     Raises:
-      UserError: there are no images, or a network cannot be read.
+      UserError: There are no images, or a network cannot be read.
     """
     files = _find(paths)
     mesh = partition.make_mesh(jax.local_devices()[:1])
     networks = [
         load_classifier(config, workdir, name, mesh) for name in (run, "baseline")
     ]
-    forward = [jax.jit(network.logits) for network in networks]
+    forward = [jax.jit(network.forward) for network in networks]
     shape = networks[0].network.meta.image_shape
     reader = make_reader(config.data, channels=shape[-1])
     for start in range(0, len(files), _BATCH):
@@ -87,43 +87,6 @@ def predict_files(
             else:
                 top, confusing = next(rows)
                 yield _prediction(path, networks[0], top, confusing)
-
-
-def run_predict(
-    config: ConfigDict, workdir: Path, paths: Sequence[Path], *, run: str
-) -> int:
-    """Prints a table of predictions.
-
-    Args:
-      config: as `predict_files`.
-      workdir: as `predict_files`.
-      paths: as `predict_files`.
-      run: as `predict_files`.
-
-    Returns:
-      0, or 3 where a file could not be read.
-
-    Raises:
-      UserError: as `predict_files`.
-    """
-    console, unreadable = Console(), []
-    table = Table("image", f"{run}: top 5", "what confused the baseline")
-    for prediction in predict_files(config, workdir, paths, run=run):
-        if prediction.error:
-            unreadable.append(prediction)
-            continue
-        # Text and not markup: a class may be called [red].
-        cells = [_lines(prediction.top), _lines(prediction.confusing[:5])]
-        table.add_row(*(Text(cell) for cell in (str(prediction.path), *cells)))
-    console.print(table)
-    for prediction in unreadable:
-        console.print(
-            f"SKIPPED {prediction.path}: {prediction.error}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return 3 if unreadable else 0
 
 
 def _prediction(
@@ -154,7 +117,7 @@ def _find(paths: Sequence[Path]) -> list[Path]:
             "nothing to predict",
             got=", ".join(map(str, paths)) or "no path",
             expected=f"image files, or folders with {', '.join(sorted(EXTENSIONS))}",
-            remedy="python main.py --mode=predict --config=... IMAGE...",
+            remedy="python main.py --mode=predict --workdir=... IMAGE...",
         )
     return files
 
@@ -171,7 +134,3 @@ def _load(path: Path, image_shape: Sequence[int], reader: Reader) -> np.ndarray 
         fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(fitted).reshape(height, width, channels)
     return pixels.astype(np.float32) / 255
-
-
-def _lines(ranking: Ranking) -> str:
-    return "\n".join(f"{100 * value:5.1f} %  {name}" for name, value in ranking)

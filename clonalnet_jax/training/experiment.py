@@ -1,6 +1,5 @@
 """What every run of a workdir shares, checked once before any work is done."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax import data
 from clonalnet_jax.models import create_model
 from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.state import PreprocessFn, TrainState
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.checks import check_config, check_with_data
@@ -108,7 +108,7 @@ class Experiment(NamedTuple):
             shape=self.dataset.image_shape,
             on_error=config.on_error,
             # Those that this process may use, which a cluster limits.
-            threads=config.threads or len(os.sched_getaffinity(0)),
+            threads=config.threads or usable_cores(),
             workers=config.workers,
         )
         return Feed(self.mesh, source, loading, self.journal.warn)

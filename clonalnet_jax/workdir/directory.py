@@ -15,6 +15,7 @@ import clonalnet_jax
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.processes import all_true, wait_for_all
 from clonalnet_jax.workdir.files import flatten, read_json, write_atomically
+from clonalnet_jax.workdir.saved_config import saved_config
 
 # What a user may change between two starts without changing what a run means.
 _FREE_KEYS = (
@@ -89,7 +90,9 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     saved = read_json(path, None)
     # A start that failed before it saved anything binds nobody.
     if saved is not None and trained_runs(workdir):
-        _check_same_meaning(path, saved, json.loads(config.to_json_best_effort()))
+        # An older version's has fewer keys, which had what is the default now.
+        before = json.loads(saved_config(workdir).to_json_best_effort())
+        _check_same_meaning(path, before, json.loads(config.to_json_best_effort()))
 
 
 def trained_runs(workdir: Path) -> list[str]:

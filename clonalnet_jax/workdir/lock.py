@@ -2,38 +2,43 @@
 
 import contextlib
 import datetime
-import fcntl
+import errno
+import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
+import filelock
 import jax
 
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, printable
 from clonalnet_jax.runtime.processes import agreed
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
 
 @contextlib.contextmanager
 def hold(workdir: Path, *, warn: Callable[[str], None]) -> Iterator[None]:
     """Keeps a workdir to this run, for as long as the context lasts.
 
-    The lock is the kernel's and dies with the process, whatever kills it; the file
-    says whose it is. It is held by the first process for all of them.
+    The lock is the kernel's and dies with the process, whatever kills it. Beside the
+    file `lock`, which is locked and empty, `lock.owner` says whose the lock is. It is
+    held by the first process for all of them.
 
     Args:
-      workdir: made where it is not there.
-      warn: told of a lock that is stale, or of a file system that has none.
+      workdir: Directory to keep; made where it is not there.
+      warn: Function that is told of a lock that is stale, or of a file system that has
+        none.
 
     Raises:
-      UserError: another run works in it.
+      UserError: Another run works in it, or the files of the lock are none of ours.
     """
-    owner, file = None, None
+    lock, owner = None, None
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a+")
-        owner = _lock(file, warn)
+        lock, owner = _acquire(workdir, warn)
     try:
         if not agreed(owner is None):
             raise UserError(
@@ -44,28 +49,67 @@ def hold(workdir: Path, *, warn: Callable[[str], None]) -> Iterator[None]:
             )
         yield
     finally:
-        if file is not None:
-            if owner is None:
-                file.truncate(0)
-            file.close()
+        if lock is not None and owner is None:
+            (workdir / "lock.owner").unlink(missing_ok=True)
+            lock.release()
 
 
-def _lock(file: IO[str], warn: Callable[[str], None]) -> str | None:
-    """Locks an open file and signs it; whose it is already, if it is."""
+def _acquire(
+    workdir: Path, warn: Callable[[str], None]
+) -> tuple[filelock.BaseFileLock, str | None]:
+    """Takes the lock and signs it, or finds out whose it is already."""
+    lock = filelock.FileLock(workdir / "lock")
+    signature = workdir / "lock.owner"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        return file.read().strip() or "another process"
+        lock.acquire(timeout=0)
+    except (filelock.Timeout, RuntimeError):  # of another process, or of this one
+        return lock, _read(signature) or "another process"
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link(workdir / "lock") from error
+        if error.errno not in _NO_LOCKS:
+            raise
         # File systems without locks, such as some that lie on object stores.
-        warn(f"{file.name} cannot be locked: {error.strerror}")
-    file.seek(0)
-    if last := file.read().strip():
+        warn(f"{workdir / 'lock'} cannot be locked: {error.strerror}")
+    if last := _read(signature):
         warn(f"the lock of {last} is stale: that process is gone; going on")
-    file.truncate(0)
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    user = os.environ.get("USER", os.getuid())
-    file.write(f"{user}, process {os.getpid()} on {socket.gethostname()} since {now}\n")
-    file.flush()
-    return None
+    _write(
+        signature,
+        f"{_user()}, process {os.getpid()} on {socket.gethostname()} since {now}\n",
+    )
+    return lock, None
+
+
+def _read(signature: Path) -> str:
+    """Reads whose the lock is; of a link, which is none of ours, nothing."""
+    try:
+        file = os.open(signature, os.O_RDONLY | _NO_LINK)
+    except OSError:
+        return ""
+    with open(file, encoding="utf-8", errors="replace") as opened:
+        return printable(opened.read(500).strip())
+
+
+def _write(signature: Path, text: str) -> None:
+    """Writes a new file in place of what has the name, which may be a link."""
+    signature.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+    with open(os.open(signature, flags, 0o666), "w", encoding="utf-8") as opened:
+        opened.write(text)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "someone"
+
+
+def _link(path: Path) -> UserError:
+    return UserError(
+        str(path),
+        got="a symbolic link",
+        expected="a file of this program, or none",
+        remedy="remove the link, and look at who made it",
+    )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import cifar10_small, folder
 from PIL import Image
 
 from clonalnet_jax.data.check import check
 from clonalnet_jax.data.preview import contact_sheet
-from configs import cifar10_small, folder
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.data import make_preprocess
 from clonalnet_jax.training.methods import make_method
-from configs import default
 
 SIZE, CLASSES = 512, 5
 ALPHAS = [(0.5, 0.0), (0.0, 1.0), (1.0, 1.0)]

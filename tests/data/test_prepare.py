@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import default
 from PIL import Image
 
 from clonalnet_jax.data import open_dataset
 from clonalnet_jax.data.prepare import Request, main, prepare
 from clonalnet_jax.errors import UserError
-from configs import default
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -339,7 +339,7 @@ assert main(["folder", "--source={tmp_path}/images", "--name=mine",
              "--output={tmp_path}/tfds"]) == 0
 assert main(["digits", "--output={tmp_path}/tfds"]) == 0
 from clonalnet_jax.data import open_dataset
-from configs import default
+from clonalnet_jax.configs import default
 config = default.get_config().data
 config.update(dict(source="tfds", name="mine", path="{tmp_path}/tfds", image_size=32))
 open_dataset(config, seed=0).train[0]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import default
 from PIL import Image
 
 from clonalnet_jax.data import open_dataset
 from clonalnet_jax.data.sources import Arrays, Images, whole_image
 from clonalnet_jax.errors import UserError
-from configs import default
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import digits
 
 from clonalnet_jax.analysis.calibration import fit_temperature
 from clonalnet_jax.analysis.metrics import measure_logits
@@ -18,7 +19,6 @@ from clonalnet_jax.workdir.saved_logits import (
     read_logits,
     write_logits,
 )
-from configs import digits
 
 METHODS = ("cross_entropy", "distillation", "dkd")
 

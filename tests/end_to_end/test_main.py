@@ -38,6 +38,7 @@ def test_training_starts_without_what_only_other_modes_need():
     code = f"""
 import sys
 import clonalnet_jax.modes
+import clonalnet_jax.training.story
 found = sorted(set({others}) & set(sys.modules))
 assert not found, found
 """
@@ -68,7 +69,7 @@ def test_a_mistake_on_the_command_line_is_one_message(start, arguments, message)
         ("def get_config(:", "line 1: invalid syntax"),
         ("def get_config():\n  return 1 / 0", "division by zero"),
         (
-            "from configs import default\ndef get_config():\n"
+            "from clonalnet_jax.configs import default\ndef get_config():\n"
             "  c = default.get_config()\n  c.epoch = 3\n  return c",
             "did you mean 'epochs'",
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import digits
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -20,7 +21,6 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.report import evidence, write_report
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
-from configs import digits
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "<script>alert(1)</script>"
@@ -149,13 +149,13 @@ def test_a_workdir_without_the_run_says_what_there_is(trained, tmp_path):
         write_report(tmp_path)
 
 
-def test_a_config_of_an_older_version_asks_for_the_one_of_now(trained, tmp_path):
+def test_a_config_of_a_newer_version_asks_for_the_one_of_now(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "w")
     path = tmp_path / "w" / "config.json"
     saved = json.loads(path.read_text())
-    del saved["data"]["on_error"]
+    saved["data"]["brand_new"] = 1
     path.write_text(json.dumps(saved))
-    with pytest.raises(UserError, match=r"on_error.*\n.*\n.*--config="):
+    with pytest.raises(UserError, match=r"brand_new.*\n.*\n.*--config="):
         write_report(tmp_path / "w")
 
 

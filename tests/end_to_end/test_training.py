@@ -34,7 +34,7 @@ def with_(config, **overrides):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tfds_dir):
     """A finished workdir with every method, and its config."""
-    from configs import digits
+    from clonalnet_jax.configs import digits
 
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import torch_bridge as bridge
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.models import create_model, model_names, native_size
 from clonalnet_jax.models.resnet import ResNet
@@ -13,7 +14,6 @@ from clonalnet_jax.state import TrainState
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.optimizers import make_optimizer
 from clonalnet_jax.weights import to_torch
-from configs import default
 
 torch, torchvision, timm = bridge.import_torch()
 from benchmarks import torch_networks  # noqa: E402 - it imports torch, so only behind the skip

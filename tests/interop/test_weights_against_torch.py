@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch_bridge as bridge
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
@@ -11,7 +12,6 @@ from clonalnet_jax.trained.classifier import load_classifier
 from clonalnet_jax.trained.export import export
 from clonalnet_jax.training import story
 from clonalnet_jax.weights import read_state_dict
-from configs import default
 
 torch, torchvision, _ = bridge.import_torch()
 SIZE, CLASSES = 48, ("ant", "bee", "cat")  # of the fixtures
@@ -65,7 +65,7 @@ def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
     mesh = partition.make_mesh(jax.devices()[:1])
     classifier = load_classifier(config, tmp_path / "run", "clone", mesh)
     images = np.random.default_rng(0).random((4, SIZE, SIZE, 3), np.float32)
-    ours = classifier.logits(classifier.network.variables, images)
+    ours = classifier.forward(classifier.network.variables, images)
     with torch.no_grad():
         theirs = network(bridge.nchw(torch, (images - 0.5) / 0.25)).numpy()
     assert bridge.relative_difference(ours, theirs) < 1e-4

@@ -46,8 +46,9 @@ def test_what_is_copied_is_all_that_installing_and_running_read(dockerfile):
     paths = copied(dockerfile)
     metadata = SETUP["metadata"]
     readme = metadata["long_description"].removeprefix("file:").strip()
-    package = SETUP["options.packages.find"]["include"].removesuffix("*")
-    named = ("pyproject.toml", "setup.cfg", readme, metadata["license_files"], package)
+    packages = ("clonalnet_jax", "configs")
+    settings = ("pyproject.toml", "setup.cfg", "setup.py")
+    named = (*settings, readme, metadata["license_files"], *packages)
     assert set(named) <= set(paths)
     [entry] = [rest for name, rest in instructions(dockerfile) if name == "ENTRYPOINT"]
     python, program = json.loads(entry)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.losses import (
     decoupled_distillation_loss,
@@ -12,7 +13,6 @@ from clonalnet_jax.losses import (
     standardised_distillation_loss,
 )
 from clonalnet_jax.training.methods import make_method
-from configs import default
 from tests.losses.reference import (
     finite_differences,
     log_softmax,

@@ -27,7 +27,7 @@ def trained(tmp_path_factory, tfds_dir, one_device):
     """A workdir, its config, some images and their logits."""
     import copy
 
-    from configs import digits
+    from clonalnet_jax.configs import digits
 
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir
@@ -39,7 +39,7 @@ def trained(tmp_path_factory, tfds_dir, one_device):
     mesh = partition.make_mesh(jax.devices()[:1])
     classifier = load_classifier(config, workdir, "clone", mesh)
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
-    logits = classifier.logits(classifier.network.variables, images)
+    logits = classifier.forward(classifier.network.variables, images)
     return config, workdir, classifier, images, np.asarray(logits)
 
 

@@ -6,7 +6,8 @@ from PIL import Image
 
 from clonalnet_jax.data import open_dataset
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.trained.predict import predict_files, run_predict
+from clonalnet_jax.trained.predict import predict_files
+from clonalnet_jax.trained.printing import run_predict
 from clonalnet_jax.training import story
 
 
@@ -15,7 +16,7 @@ def trained(tmp_path_factory, tfds_dir, one_device):
     """A baseline and clone of the digits, trained a little; and some test images."""
     import copy
 
-    from configs import digits
+    from clonalnet_jax.configs import digits
 
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir

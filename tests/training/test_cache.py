@@ -28,7 +28,7 @@ def trained(tmp_path_factory, tfds_dir):
 
 
 def small(tfds_dir):
-    from configs import digits
+    from clonalnet_jax.configs import digits
 
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir

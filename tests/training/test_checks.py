@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
+from clonalnet_jax.configs import default
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -20,7 +21,6 @@ from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.training.story import train
 from clonalnet_jax.workdir.files import flatten
-from configs import default
 
 NAN = float("nan")
 

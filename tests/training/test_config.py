@@ -5,12 +5,13 @@ from pathlib import Path
 
 import jax
 import pytest
+from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
 
-from clonalnet_jax.errors import UserError, explain_flag_error
+from clonalnet_jax.configuration import explain
+from clonalnet_jax.errors import UserError
 from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.story import train
-from configs import default
 
 NAMES = sorted(
     path.stem
@@ -21,7 +22,7 @@ NAMES = sorted(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_is_locked_and_says_its_command(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"clonalnet_jax.configs.{name}")
     assert f"--config=configs/{name}.py" in module.__doc__
     config = module.get_config()
     assert config.is_locked
@@ -31,7 +32,7 @@ def test_every_config_is_locked_and_says_its_command(name):
 def test_a_mistyped_key_in_a_config_file_suggests_the_nearest():
     with pytest.raises(AttributeError) as caught:
         default.get_config().batchsize = 3
-    assert "did you mean 'batch_size'" in explain_flag_error(caught.value)
+    assert "did you mean 'batch_size'" in explain(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_an_impossible_value_is_named_before_any_work(
 
 def dry(name):
     """As --config.data.synthetic=True --config.steps=2, but with few images."""
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"clonalnet_jax.configs.{name}").get_config()
     config.data.synthetic = True
     config.data.synthetic_examples = 8
     config.steps = 2

@@ -6,6 +6,7 @@ import os
 import jax
 import jax.numpy as jnp
 import pytest
+from clonalnet_jax.configs import default
 
 from clonalnet_jax import modes
 from clonalnet_jax.errors import UserError
@@ -14,7 +15,6 @@ from clonalnet_jax.state import TrainState
 from clonalnet_jax.training import story
 from clonalnet_jax.training.loop import explain_step_error
 from clonalnet_jax.workdir.checkpoints import read_meta
-from configs import default
 
 
 def test_too_little_memory_names_sizes_and_what_helps():

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from clonalnet_jax.configs import default
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
-from configs import default
 
 
 def optimizer_config(**overrides):

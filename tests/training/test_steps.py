@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from clonalnet_jax.configs import default
 from jax.sharding import Mesh
 from small_run import Small
 
@@ -20,7 +21,6 @@ from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.teacher import NOBODY, Frozen, beside_the_clone
-from configs import default
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 10, 16
 PREPARE = make_preprocess(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)

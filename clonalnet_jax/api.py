@@ -1,0 +1,210 @@
+"""What the program does, from Python: paths are strings, configs have names."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clonalnet_jax.configuration import changed, config_names, load_config
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.trained.classifier import Classifier, load_classifier
+from clonalnet_jax.trained.predict import Prediction, predict_files
+from clonalnet_jax.training import story
+from clonalnet_jax.workdir.saved_config import saved_config
+
+__all__ = [
+    "compare",
+    "config",
+    "config_names",
+    "evaluate",
+    "export",
+    "load",
+    "predict",
+    "train",
+    "write_report",
+]
+
+StrPath = str | os.PathLike[str]
+
+
+def config(name: StrPath = "default", **changes: Any) -> ConfigDict:
+    """Loads a config and changes some of its values.
+
+    Args:
+      name: One of `config_names()`, such as `"digits"`; the path of a file with a
+        function `get_config`; or `"default"`, which names no data set.
+      **changes: New values by key. A mapping changes some keys of a group, such as
+        `clone={"model": "resnet8", "width": 8}`; `width`, which is no key of
+        `config.clone`, is an option of that network.
+
+    Returns:
+      The config, locked. `configs/default.py` documents every key.
+
+    Raises:
+      UserError: There is no such config or key, or a value has the wrong type.
+    """
+    return changed(load_config(os.fspath(name)), changes)
+
+
+def train(
+    config: ConfigDict | StrPath, workdir: StrPath, *, force_config: bool = False
+) -> story.Results:
+    """Trains what a config asks for, or what is still missing of it.
+
+    Args:
+      config: A config, or the name or path of one.
+      workdir: Directory where everything is kept. A second call resumes.
+      force_config: Goes on although the config differs from the workdir's.
+
+    Returns:
+      The content of `results.json`: for each run its `top1`, `top5` and `ece` in
+      percent, `nll` in nats, `num_parameters`, `train_seconds` and
+      `images_per_second`.
+
+    Raises:
+      UserError: Something that the user can mend.
+    """
+    return story.train(_config(config), _path(workdir), force_config=force_config)
+
+
+def evaluate(
+    workdir: StrPath, config: ConfigDict | StrPath | None = None
+) -> story.Results:
+    """Measures every network of a workdir once more, from its checkpoint.
+
+    Args:
+      workdir: Directory that `train` has written.
+      config: Config that it was trained with; by default the one saved there.
+
+    Returns:
+      The same as `train`.
+
+    Raises:
+      UserError: There is nothing to evaluate, or something that the user can mend.
+    """
+    workdir = _path(workdir)
+    return story.evaluate(_config(config, workdir), workdir)
+
+
+def compare(config: ConfigDict | StrPath, workdir: StrPath) -> Mapping[str, Any]:
+    """Trains `config.compare.methods` over several seeds and compares them.
+
+    Args:
+      config: A config, or the name or path of one.
+      workdir: Directory where everything is kept. A second call resumes.
+
+    Returns:
+      The content of `compare.json`: figures and tests of every method.
+
+    Raises:
+      UserError: Something that the user can mend.
+    """
+    from clonalnet_jax.comparing import running
+
+    return running.compare(_config(config), _path(workdir))
+
+
+def load(workdir: StrPath, run: str = "clone") -> Classifier:
+    """Loads a trained network, ready to predict.
+
+    Args:
+      workdir: Directory that `train` has written. It holds the config, too.
+      run: Name of the network, such as `"clone"` or `"baseline"`.
+
+    Returns:
+      The network with its class names and normalisation, on the first device.
+
+    Raises:
+      UserError: There is no such run, or it cannot be read.
+    """
+    workdir = _path(workdir)
+    mesh = partition.make_mesh(jax.local_devices()[:1])
+    return load_classifier(saved_config(workdir), workdir, run, mesh)
+
+
+def predict(
+    workdir: StrPath, images: StrPath | Sequence[StrPath], run: str = "clone"
+) -> Iterator[Prediction]:
+    """Classifies image files and the images of folders.
+
+    Args:
+      workdir: Directory that `train` has written.
+      images: A file or folder, or several. Folders are searched through.
+      run: Name of the network.
+
+    Returns:
+      A prediction for each file, in order, one batch of files after the other. Files
+      that cannot be read are among them, with `error`.
+
+    Raises:
+      UserError: There are no images, or a network cannot be read.
+    """
+    workdir = _path(workdir)
+    several = [images] if isinstance(images, str | os.PathLike) else images
+    paths = [_path(path) for path in several]
+    return predict_files(saved_config(workdir), workdir, paths, run=run)
+
+
+def export(
+    workdir: StrPath,
+    run: str = "clone",
+    *,
+    format: str = "safetensors",
+    output: StrPath | None = None,
+) -> Path:
+    """Writes a trained network in another format, with a JSON file beside it.
+
+    Args:
+      workdir: Directory that `train` has written.
+      run: Name of the network.
+      format: `safetensors`, `orbax`, `stablehlo` or `onnx`.
+      output: File or, for `orbax`, directory; by default below `<workdir>/export`.
+
+    Returns:
+      The path that was written.
+
+    Raises:
+      UserError: The format or run is unknown, or the output cannot be written.
+    """
+    from clonalnet_jax.trained import export as exporting
+
+    workdir = _path(workdir)
+    return exporting.export(
+        saved_config(workdir),
+        workdir,
+        format=format,
+        run=run,
+        output=None if output is None else _path(output),
+    )
+
+
+def write_report(workdir: StrPath, run: str = "clone") -> Path:
+    """Writes `report/index.html`, one page that shows whether a run wins, and why.
+
+    Args:
+      workdir: Directory that `train` or `compare` has written.
+      run: Name of the network that is compared with the baseline.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: There is no such run, or the data cannot be read.
+    """
+    from clonalnet_jax import report
+
+    return report.write_report(_path(workdir), run=run)
+
+
+def _config(given: ConfigDict | StrPath | None, workdir: Path | None = None) -> Any:
+    if given is None:
+        assert workdir is not None, "a config or a workdir that holds one"
+        return saved_config(workdir)
+    return given if isinstance(given, ConfigDict) else config(given)
+
+
+def _path(path: StrPath) -> Path:
+    return Path(path).expanduser()
