@@ -75,7 +75,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
         "test": Images(test.records, np.arange(len(test.records)), reader),
     }
     shape = _image_shape(parts["train"], config.on_error)
-    notes: list[str] = []
+    notes = [*train.notes, *test.notes]
     sources: dict[str, Source] = dict(parts)
     if _on_device(config, shape, sum(map(len, parts.values()))):
         for name, part in parts.items():
