@@ -53,10 +53,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise BadImageError(f"{width}x{height} pixels: there is nothing in it")
     if width * height > max_pixels:
-        raise BadImageError(
-            f"{width}x{height} pixels, which is more than config.data.max_pixels = "
-            f"{max_pixels:,}"
-        )
+        raise _too_large(f"{width}x{height} pixels", max_pixels)
 
 
 def decode_any(encoded: bytes, *, channels: int, max_pixels: int) -> np.ndarray:
@@ -84,18 +81,29 @@ def decode_any(encoded: bytes, *, channels: int, max_pixels: int) -> np.ndarray:
             check_pixels(*image.size, max_pixels)
             _check_tiles(image, max_pixels)
             image.load()
-            upright = turn_upright(image, read_orientation(_exif(image)))
-            pixels = np.asarray(_eight_bits(upright, image, channels))
+            pixels = np.asarray(_eight_bits(image, channels))
+            orientation = read_orientation(_exif(image))
     except BadImageError:
         raise
     except UnidentifiedImageError as error:
         raise BadImageError(
             f"not one of {', '.join(_formats())}, or its header is damaged"
         ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        size = (
+            str(error).partition("(")[2].partition(" pixels")[0]
+        )  # Pillow's own limit
+        raise _too_large(f"{int(size):,} pixels", max_pixels) from error
     except Exception as error:  # whatever the bytes lead one of its readers to
         text = str(error).split(" <_io.BytesIO")[0]
         raise BadImageError(f"{type(error).__name__}: {text}") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+    return turn_upright(pixels.reshape(*pixels.shape[:2], channels), orientation)
+
+
+def _too_large(size: str, max_pixels: int) -> BadImageError:
+    return BadImageError(
+        f"{size}, which is more than config.data.max_pixels = {max_pixels:,}"
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -148,25 +156,27 @@ def _exif(image: Image.Image) -> bytes:
     return exif if isinstance(exif, bytes) else b""
 
 
-def _eight_bits(image: Image.Image, stored: Image.Image, channels: int) -> Image.Image:
-    """RGB or grey of any mode; `stored` knows what the file says of it."""
-    if image.mode == "F" or (image.mode == "I" and stored.format not in ("PNG", "PPM")):
+def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    """RGB or grey of any mode."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         raise BadImageError(
-            f"{stored.format} with pixels of 32 bits, whose range it does not say; "
+            f"{image.format} with pixels of 32 bits, whose range it does not say; "
             "save it with 8 or 16 bits"
         )
     if image.mode.startswith("I"):
-        image = _from_sixteen_bits(np.asarray(image).astype(np.int64), stored)
+        image = _from_sixteen_bits(image)
     # Pillow asks for the way by RGBA of palettes with transparency, and it knows no
     # other of premultiplied colours.
-    if "transparency" in image.info or image.mode in ("RGBa", "La", "PA"):
+    if "transparency" in image.info or image.mode in ("RGBa", "PA"):
         image = image.convert("RGBA")
+    elif image.mode == "La":
+        image = image.convert("LA")
     return image.convert("RGB" if channels == 3 else "L")
 
 
-def _from_sixteen_bits(values: np.ndarray, stored: Image.Image) -> Image.Image:
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Grey of 8 bits; Pillow's own conversion cuts 16 bits off at 255."""
-    tags = getattr(stored, "tag_v2", {})
+    values, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
     white = 4095 if tags.get(_TIFF_BITS) in ((12,), 12) else 65535
     if values.min() < 0 or values.max() > white:
         raise BadImageError(

@@ -67,7 +67,8 @@ def look_through(root: Path, below: str = "") -> Iterator[Found]:
     Raises:
       UserError: A folder cannot be read.
     """
-    yield from _look_through(str(root), below, ())
+    outer = [root, *(root / part for part in Path(below).parents)] if below else []
+    yield from _look_through(str(root), below, tuple(map(_identity, outer)))
 
 
 def find_images(folder: Path) -> list[str]:
@@ -156,14 +157,15 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _look_through(root: str, below: str, above: tuple[object, ...]) -> Iterator[Found]:
+def _look_through(
+    root: str, below: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[Found]:
     folder = os.path.join(root, below)
     entries = names_in(folder)
     if below and _is_workdir(entries):
         yield Found(below, "workdir")
         return
-    place = os.stat(folder)
-    here = (place.st_dev, place.st_ino)
+    here = _identity(folder)
     if here in above:
         yield Found(below, "loop")
         return
@@ -176,6 +178,12 @@ def _look_through(root: str, below: str, above: tuple[object, ...]) -> Iterator[
             yield from _look_through(root, path, (*above, here))
         else:
             yield Found(path, "image" if is_image_name(name) else "other")
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """Device and inode of a folder: the same by whatever path it is reached."""
+    place = os.stat(folder)
+    return place.st_dev, place.st_ino
 
 
 def names_in(folder: str | Path) -> dict[str, bool]:
@@ -222,9 +230,10 @@ def _type_of(mode: int) -> str:
 
 
 def _endings(paths: list[str]) -> str:
-    found = Counter(Path(path).suffix.lower() or "no ending" for path in paths)
+    found = Counter(Path(path).suffix.lower() or "without" for path in paths)
     more = len(found) - _ENDINGS_SHOWN
-    some = [f"{count:,} {name}" for name, count in found.most_common(_ENDINGS_SHOWN)]
+    commonest = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    some = [f"{count:,} {name}" for name, count in commonest[:_ENDINGS_SHOWN]]
     return ", ".join(some) + (f" and {more:,} more endings" if more > 0 else "")
 
 

@@ -12,7 +12,7 @@ from clonalnet_jax.data.formats import (
     check_pixels,
     decode_any,
 )
-from clonalnet_jax.data.orientation import read_orientation
+from clonalnet_jax.data.orientation import read_orientation, turn_upright
 
 __all__ = ["EXTENSIONS", "MAX_PIXELS", "READABLE", "BadImageError", "Rows", "decode"]
 
@@ -36,9 +36,11 @@ def decode(
     Raises:
       BadImageError: It is no image, not a whole one, or too large.
     """
-    if _plain_header(encoded, channels, max_pixels) is not None:
+    header = _plain_header(encoded, channels, max_pixels)
+    if header is not None:
         try:
-            return _decode_plain(encoded, channels)
+            pixels = _decode_plain(encoded, channels)
+            return turn_upright(pixels, read_orientation(header.exif))
         except ValueError:
             pass  # Pillow says what is wrong, or puts up with it
     return decode_any(encoded, channels=channels, max_pixels=max_pixels)
@@ -76,7 +78,7 @@ class Rows:
         else:
             self._encoded = image
             header = _plain_header(image, channels, max_pixels)
-            if header is not None and header.sequential:
+            if header is not None and _rows_are_known(header):
                 self._header = header
             else:
                 self._pixels = self._decode_whole()
@@ -122,7 +124,12 @@ def _plain_header(encoded: bytes, channels: int, max_pixels: int) -> jpeg.Header
     if header is None or header.components not in (1, channels):
         return None
     check_pixels(header.width, header.height, max_pixels)
-    return header if read_orientation(header.exif) == 1 else None
+    return header
+
+
+def _rows_are_known(header: jpeg.Header) -> bool:
+    """Whether rows of the upright image lie one after the other in the file."""
+    return header.sequential and read_orientation(header.exif) == 1
 
 
 def _decode_plain(encoded: bytes, channels: int, *, strict: bool = True) -> np.ndarray:

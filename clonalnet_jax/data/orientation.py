@@ -2,17 +2,19 @@
 
 import struct
 
-from PIL import Image
+import numpy as np
 
 _TAG = 0x0112
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# For each orientation but 1: whether rows and columns change places, and whether rows
+# and columns are then counted from the other end.
+_CHANGES = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
 }
 # The types of a field that may hold it: EXIF asks for the second.
 _UNSIGNED = {1: "B", 3: "H", 4: "I"}
@@ -41,22 +43,25 @@ def read_orientation(exif: bytes) -> int:
             tag, kind, values = struct.unpack_from(f"{order}HHI", body, at)
             if tag == _TAG and values == 1 and kind in _UNSIGNED:
                 (value,) = struct.unpack_from(f"{order}{_UNSIGNED[kind]}", body, at + 8)
-                return value if value in _TRANSPOSES else 1
+                return value if value in _CHANGES else 1
     except struct.error:  # the data end before they should
         return 1
     return 1
 
 
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an orientation.
 
     Args:
-      image: The image as it is stored.
+      pixels: The image as it is stored, `[h, w, c]`.
       orientation: 1 to 8, as EXIF counts them.
 
     Returns:
-      The upright image; the same object where there is nothing to do.
+      The upright image, `[h, w, c]` or `[w, h, c]`; the same array where there is
+      nothing to do.
     """
-    if orientation not in _TRANSPOSES:
-        return image
-    return image.transpose(_TRANSPOSES[orientation])
+    if orientation not in _CHANGES:
+        return pixels
+    swapped, down, across = _CHANGES[orientation]
+    turned = pixels.swapaxes(0, 1) if swapped else pixels
+    return np.ascontiguousarray(turned[::down, ::across])

@@ -1,9 +1,9 @@
 """Image files of many kinds, damaged in many ways; what reading one may come to.
 
-`make_files` draws the files, `damage` spoils one, and `outcome` reads it. Whatever it is
-given, reading ends in pixels or in `BadImageError`: any other exception goes through,
-for the caller to report. `python tests/data/image_faults.py COUNT SEED` prints a count
-of the outcomes, and the most memory that was taken.
+`make_files` makes the files, `damage` spoils one, and `outcome` reads it. Whatever it
+is given, reading ends in pixels or in `BadImageError`: any other exception goes
+through, for the caller to report. `python tests/data/image_faults.py COUNT SEED` prints
+a count of the outcomes, and the most memory that was taken in mebibytes.
 """
 
 import collections
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from clonalnet_jax.data.images import BadImageError, Rows, decode
 
@@ -23,14 +23,15 @@ _SIDE = (37, 53)  # height and width; neither is a multiple of a block
 
 
 def make_files() -> dict[str, bytes]:
-    """One file for each format and mode that is read, or that might be mistaken for one.
+    """One file for each format and mode that is read, and some that are not.
 
     Returns:
       The files by their names; at least twenty.
     """
+    Image.init()
     files = {}
     for name, (mode, format, options) in _KINDS.items():
-        if format == "AVIF" and not features.check("avif"):
+        if format not in Image.SAVE:  # AVIF came with Pillow 11.3
             continue
         file = io.BytesIO()
         picture(mode).save(file, format, **options)
@@ -80,10 +81,9 @@ def outcome(encoded: bytes, *, channels: int = 3) -> str:
     Raises:
       AssertionError: The rows of a crop are not those of the whole image.
     """
-    whole = _read(lambda: decode(encoded, channels=channels, max_pixels=MAX_PIXELS))
-    rows = _read(
-        lambda: _middle(Rows(encoded, channels=channels, max_pixels=MAX_PIXELS))
-    )
+    options = {"channels": channels, "max_pixels": MAX_PIXELS}
+    whole = _read(lambda: decode(encoded, **options))
+    rows = _read(lambda: _middle(Rows(encoded, **options)))
     if whole is None:
         return "refused" if rows is None else "part"
     assert rows is not None, "the whole image can be decoded, and a part cannot"

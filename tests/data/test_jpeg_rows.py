@@ -14,7 +14,7 @@ from clonalnet_jax.data import jpeg
 from clonalnet_jax.data.images import Rows, decode
 from clonalnet_jax.data.reencode import reencode
 
-# Interleaved; a scan for each component; the same in two scans; and progressive by hand.
+# In the language of cjpeg: components of a scan, and a semicolon after each.
 SCANS = {
     "one scan": "0 1 2;",
     "a scan a component": "0; 1; 2;",
@@ -23,17 +23,8 @@ SCANS = {
     "chroma first": "2; 1; 0;",
 }
 RESTARTS = {"none": (), "a row": ("1",), "five blocks": ("5B",), "two rows": ("2",)}
-SAMPLINGS = [
-    "1x1",
-    "2x1",
-    "1x2",
-    "2x2",
-    "4x1",
-    "1x4",
-    "4x2",
-    "1x1,2x2,1x1",
-    "2x2,2x1,1x1",
-]
+SAMPLINGS = ["1x1", "2x1", "1x2", "2x2", "4x1", "1x4", "4x2"]
+SAMPLINGS += ["1x1,2x2,1x1", "2x2,2x1,1x1"]  # chroma finer than luma; and uneven
 SIZES = [(61, 45), (64, 96), (7, 130), (131, 9), (1, 1), (200, 17)]
 
 
