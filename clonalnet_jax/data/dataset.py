@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import class_folders, tfds_source
+from clonalnet_jax.data.image_files import printable
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.data.sources import (
@@ -227,7 +228,7 @@ def _decode(
         errors = list(pool.map(read, range(len(images))))
     found = [error for error in errors if error]
     check_skipped(len(found), len(images), found)
-    notes = [f"SKIPPED {error.culprit}" for error in found]
+    notes = [printable(f"SKIPPED {error.culprit}") for error in found]
     if not found:
         return Arrays(pixels, labels, images), notes
     good = np.flatnonzero([error is None for error in errors])

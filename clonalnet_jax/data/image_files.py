@@ -106,7 +106,12 @@ def describe(folder: Path, found: Iterable[Found]) -> list[str]:
         if paths := by_kind.get(kind):
             which = _endings(paths) if kind == "other" else _some(paths)
             lines.append(f"{len(paths):,} {one if len(paths) == 1 else many} ({which})")
-    return [f"IGNORED in {folder}: {line}" for line in lines]
+    return [printable(f"IGNORED in {folder}: {line}") for line in lines]
+
+
+def printable(text: str) -> str:
+    """The text, with bytes of file names that are not UTF-8 escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 _WORDS = {

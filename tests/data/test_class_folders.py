@@ -1,5 +1,6 @@
 """What is a class, what a split and what neither, in folders as people have them."""
 
+import io
 import os
 import unicodedata
 import zlib
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from clonalnet_jax.data.check import check
+from clonalnet_jax.data.check import check, show
 from clonalnet_jax.data.class_folders import open_folder
 from clonalnet_jax.data.dataset import open_dataset
 from clonalnet_jax.errors import UserError
@@ -161,6 +163,19 @@ def test_a_class_whose_name_is_not_utf_8_is_refused_in_ascii(flat):
         open_folder(flat)
     assert r"ch\udcefen" in str(caught.value)
     str(caught.value).encode()
+
+
+def test_files_whose_names_are_not_utf_8_are_read_and_printed(many):
+    os.rename(many / "train/cat/0.png", os.fsencode(many) + b"/train/cat/\xef.png")
+    os.rename(many / "train/cat/1.png", os.fsencode(many) + b"/train/cat/\xef.heic")
+    (many / "train/cat/2.png").unlink()
+    dangling(Path(os.fsdecode(os.fsencode(many) + b"/train/cat/\xee.png")))
+    opened = open_dataset(config_of(many, on_error="skip"), seed=0)
+    assert r"\udcee.png" in "".join(opened.notes)
+    "".join(opened.notes).encode()
+    console = Console(file=io.StringIO())
+    show(check(config_of(many)), console)
+    console.file.getvalue().encode()
 
 
 @pytest.mark.parametrize("name", ["猫", "عصفور", "собака", "🐟 fish", "two\nlines"])
