@@ -4,7 +4,8 @@
 
 A room is a module at the package's root or a sub-package, whatever lies in it. A room
 stands one floor above the highest room that it imports, imports inside functions
-included; what a file imports only when it is run as a program does not count. `tests/test_house.py` holds what is a rule.
+included; what a file imports only when it is run as a program does not count.
+`tests/test_house.py` holds what is a rule.
 """
 
 import ast

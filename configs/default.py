@@ -135,7 +135,7 @@ def get_config() -> ConfigDict:
     config.data.name = config_dict.placeholder(str)  # of the TFDS data set
     # Root of the folder, or TFDS data directory (None: TFDS's default).
     config.data.path = config_dict.placeholder(str)
-    config.data.train_split = "train"
+    config.data.train_split = "train"  # "": the folders of the path are the classes
     config.data.test_split = "test"  # of a folder also "val", "valid", "validation"
     # Of folders <path>/<class>/<image>, which have no splits: the part of every class
     # that is the test split, and what it is drawn with (whatever config.seed is).
@@ -144,6 +144,8 @@ def get_config() -> ConfigDict:
     config.data.examples_per_class = 0  # of the training split; 0: all
     config.data.holdout = 0  # training images kept aside, for config.select = "best"
     config.data.on_error = "raise"  # or "skip" unreadable images, at most 1 %
+    # An image file that declares more pixels is refused before it takes memory.
+    config.data.max_pixels = 100_000_000
     # Whether all images lie on the device, from where batches are gathered. None: if
     # they fit into 2 GiB and image_size is None.
     config.data.on_device = config_dict.placeholder(bool)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clonalnet_jax.data.dataset import open_splits
+from clonalnet_jax.data.image_files import printable
 from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
@@ -27,12 +28,13 @@ class Findings(NamedTuple):
     """What is to be known of a data set.
 
     Attributes:
-      class_names: in the order of the labels.
-      counts: images by split and class, int `[2, classes]`: training, test.
-      unreadable: name and reason of every image that cannot be decoded.
-      duplicates: names of images with the same pixels in both splits.
-      repeated: images that are in the training split more than once.
-      sizes: smallest and largest `(height, width)` of all images.
+      class_names: The names of the classes, in the order of the labels.
+      counts: Images by split and class, int `[2, classes]`: training, test.
+      unreadable: Name and reason of every image that cannot be decoded.
+      duplicates: Names of images with the same pixels in both splits.
+      repeated: Number of images that are in the training split more than once.
+      sizes: Smallest and largest `(height, width)` of all images.
+      notes: Lines that say which files of a folder are not used, and why.
     """
 
     class_names: tuple[str, ...]
@@ -41,10 +43,11 @@ class Findings(NamedTuple):
     duplicates: list[tuple[str, str]]
     repeated: int
     sizes: tuple[tuple[int, int], tuple[int, int]]
+    notes: tuple[str, ...]
 
 
 class _Seen(NamedTuple):
-    """What is kept of one image."""
+    """The part of one image that is kept."""
 
     name: str
     label: int
@@ -66,7 +69,7 @@ def check(config: ConfigDict) -> Findings:
       UserError: the data set cannot be opened.
     """
     splits = open_splits(config)
-    train, test = (list(_look(split)) for split in splits)
+    train, test = (list(_look(split, config.max_pixels)) for split in splits)
     classes = np.arange(len(splits[0].class_names) + 1)
     counts = np.stack(
         [
@@ -89,14 +92,20 @@ def check(config: ConfigDict) -> Findings:
         ],
         repeated=sum(not seen.error for seen in train) - len(first),
         sizes=(by_area[0], by_area[-1]),
+        notes=tuple(note for split in splits for note in split.notes),
     )
 
 
-def _look(split: Split) -> Iterator[_Seen]:
-    reader = Reader(split.channels)
+def _look(split: Split, max_pixels: int) -> Iterator[_Seen]:
+    reader = Reader(split.channels, max_pixels=max_pixels)
 
     def see(index: int) -> _Seen:
-        record, name = split.records[index], split.records.name(index)
+        name = split.records.name(index)
+        try:
+            record = split.records[index]
+        except BadImageError as error:  # no file that can be read
+            label = int(split.records.labels()[index])
+            return _Seen(name, label, b"", (0, 0), str(error))
         try:
             pixels = reader(record.image, None)
         except BadImageError as error:
@@ -128,6 +137,8 @@ def show(findings: Findings, console: Console) -> None:
     _say(console, f"Images that are in the training split again: {findings.repeated:,}")
     duplicates = [f"{a} = {b}" for a, b in findings.duplicates]
     _list(console, "Test images that are training images too", duplicates)
+    for note in findings.notes:
+        _say(console, note)
     unreadable = [f"{name}: {error}" for name, error in findings.unreadable]
     _list(console, "Unreadable images", unreadable)
 
@@ -141,7 +152,7 @@ def _list(console: Console, title: str, lines: list[str]) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def main(config: ConfigDict, arguments: list[str]) -> int:

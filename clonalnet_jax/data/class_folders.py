@@ -1,19 +1,17 @@
 """Folders of images: `<path>/<split>/<class>/<image>` or `<path>/<class>/<image>`."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from clonalnet_jax.data import folder_layout
+from clonalnet_jax.data.folder_layout import Level, look_at_level
+from clonalnet_jax.data.image_files import Found, describe, look_through
 from clonalnet_jax.data.images import EXTENSIONS
 from clonalnet_jax.data.records import Files, Split
 from clonalnet_jax.errors import UserError
-
-# What the folder of `config.data.test_split` may also be called, the first that is
-# there.
-_TEST_NAMES = ("test", "val", "valid", "validation")
 
 
 def open_folder(
@@ -26,24 +24,27 @@ def open_folder(
 ) -> tuple[Split, Split]:
     """Lists the training and the test images; nothing is decoded.
 
-    Files are searched for at any depth below a class folder; hidden files and folders
-    are passed over. The classes are in the order of their names. Without folders for
-    splits, the same share of every class is the test split whatever the seed of a run,
-    so that runs can be compared.
+    Images are searched for at any depth below a class folder. Class folders decide what
+    the classes are: images beside them, hidden files and folders, and the directories
+    of trainings are passed over, and the splits' `notes` say so. The classes are in the
+    order of their names. Without folders for splits, the same share of every class is
+    the test split whatever the seed of a run, so that runs can be compared.
 
     Args:
-      path: the root.
-      train_split: name of a folder.
-      test_split: name of a folder; `test`, `val`, `valid` and `validation` stand for
+      path: The root.
+      train_split: Name of a folder. If it is empty, the folders of the root are the
+        classes, whatever they are called.
+      test_split: Name of a folder; `test`, `val`, `valid` and `validation` stand for
         each other.
-      test_fraction: of every class, where there are no folders for splits.
-      split_seed: draws that fraction.
+      test_fraction: Share of every class, where there are no folders for splits.
+      split_seed: Draws that share.
 
     Returns:
       Training and test split, in the order of classes and file names.
 
     Raises:
-      UserError: a folder is missing or empty, or the splits have other classes.
+      UserError: A folder is missing or empty, the splits have other classes, or the
+        folders are not laid out in one of the two ways.
     """
     root = path.expanduser()
     if not root.is_dir():
@@ -53,24 +54,31 @@ def open_folder(
             expected="a folder of images",
             remedy="check the path",
         )
-    if _is_split(root / train_split):
-        folders = root / train_split, _test_folder(root, test_split)
-        (train_names, train), (test_names, test) = map(_list, folders)
-        _check_same_classes(*folders, train_names, test_names)
+    level = look_at_level(root)
+    folders = folder_layout.find_splits(root, level, train_split, test_split)
+    if folders is not None:
+        train, test = map(_list, folders)
+        folder_layout.check_same_classes(*folders, train.names, test.names)
+        used = {folder.name for folder in folders}
+        unused = [Found(name, "unused") for name in level.folders if name not in used]
+        notes = (*describe(root, [*level.passed, *unused]), *train.notes)
         return (
-            _split(folders[0], train_names, train),
-            _split(folders[1], test_names, test),
+            _split(folders[0], train.names, train.files, notes),
+            _split(folders[1], test.names, test.files, test.notes),
         )
-    if not any(_has_images(Path(entry.path)) for entry in _folders(root)):
-        raise _no_split(root, train_split)
-    names, files = _list(root)
-    parts = _divide(files, test_fraction, split_seed)
-    _check_division(root, names, parts, test_fraction)
-    return _split(root, names, parts[0]), _split(root, names, parts[1])
+    if train_split:
+        folder_layout.check_is_no_split(root, level, train_split)
+    listing = _list(root)
+    parts = _divide(listing.files, test_fraction, split_seed)
+    _check_division(root, listing.names, parts, test_fraction)
+    return (
+        _split(root, listing.names, parts[0], listing.notes),
+        _split(root, listing.names, parts[1], ()),
+    )
 
 
 def open_splits(config: ConfigDict) -> tuple[Split, Split]:
-    """As `open_folder`, for `config.data`."""
+    """Lists the images of `config.data`, as `open_folder` does."""
     if not config.path:
         raise UserError(
             "config.data.path",
@@ -87,88 +95,51 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     )
 
 
-def _is_split(folder: Path) -> bool:
-    """Whether a folder holds class folders, and is no class called `train` itself."""
-    return folder.is_dir() and not _has_images(folder)
+class _Listing(NamedTuple):
+    """The classes of a folder, the files of each, and what was passed over."""
+
+    names: list[str]
+    files: list[list[str]]
+    notes: tuple[str, ...]
 
 
-def _test_folder(root: Path, split: str) -> Path:
-    names = _TEST_NAMES if split in _TEST_NAMES else (split,)
-    for name in (split, *names):
-        if (root / name).is_dir():
-            return root / name
-    raise _no_split(root, split)
+def _list(folder: Path) -> _Listing:
+    """Lists class folders and their images; the paths are relative to the folder."""
+    level = look_at_level(folder)
+    names, files, passed = [], [], list(level.passed)
+    for name in level.folders:
+        found = list(look_through(folder, name))
+        images = sorted(path for path, kind in found if kind == "image")
+        passed += [other for other in found if other.kind != "image"]
+        if images:
+            names.append(name)
+            files.append(images)
+        elif not any(other.kind == "workdir" for other in found):
+            raise _empty_class(folder / name, passed)
+    _check_names(folder, names, level)
+    return _Listing(names, files, tuple(describe(folder, passed)))
 
 
-def _no_split(root: Path, split: str) -> UserError:
-    found = ", ".join(sorted(entry.name for entry in _folders(root))[:5])
+def _empty_class(folder: Path, passed: list[Found]) -> UserError:
+    others = sum(other.kind == "other" for other in passed)
     return UserError(
-        f"data set folder {root / split}",
-        got=f"not there; {root} holds {found or 'no folder'}",
-        expected=f"<path>/{split}/<class>/<image>, or <path>/<class>/<image>",
-        remedy="set --config.data.path, .train_split and .test_split",
+        f"class folder {folder}",
+        got="no image files" + (f", and {others} of other kinds" if others else ""),
+        expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
+        remedy="add images or remove the folder",
     )
 
 
-def _list(folder: Path) -> tuple[list[str], list[list[str]]]:
-    """Class names and the files of each, relative to the folder."""
-    names = sorted(entry.name for entry in _folders(folder))
+def _check_names(folder: Path, names: list[str], level: Level) -> None:
     if len(names) < 2:
         raise UserError(
             f"data set folder {folder}",
-            got=f"{len(names)} sub-folders",
+            got=f"{len(names)} class folders and {level.count_images()} images "
+            "beside them",
             expected="one sub-folder for each of at least two classes",
             remedy="see --config.data.path: <path>/<split>/<class>/<image>",
         )
-    files = [sorted(_images(folder, name)) for name in names]
-    for name, found in zip(names, files, strict=True):
-        if not found:
-            raise UserError(
-                f"class folder {folder / name}",
-                got="no image files",
-                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-                remedy="add images or remove the folder",
-            )
-    return names, files
-
-
-def _check_same_classes(
-    train: Path, test: Path, train_names: list[str], test_names: list[str]
-) -> None:
-    if train_names == test_names:
-        return
-    odd = sorted(set(train_names) ^ set(test_names))
-    raise UserError(
-        "the splits have different classes",
-        got=f"{len(train_names)} in {train}, {len(test_names)} in {test}; only in one "
-        f"of them: {', '.join(odd[:5])}",
-        expected="the same class folders",
-        remedy="check the class folders of both splits",
-    )
-
-
-def _images(root: Path, below: str) -> Iterator[str]:
-    with os.scandir(root / below) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _images(root, f"{below}/{entry.name}")
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                yield f"{below}/{entry.name}"
-
-
-def _has_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(
-            entry.is_file() and os.path.splitext(entry.name)[1].lower() in EXTENSIONS
-            for entry in entries
-        )
-
-
-def _folders(root: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(root) as entries:
-        return [e for e in entries if e.is_dir() and not e.name.startswith(".")]
+    folder_layout.check_readable_names(folder, names)
 
 
 def _divide(
@@ -199,7 +170,10 @@ def _check_division(
             )
 
 
-def _split(folder: Path, names: list[str], files: list[list[str]]) -> Split:
+def _split(
+    folder: Path, names: list[str], files: list[list[str]], notes: tuple[str, ...]
+) -> Split:
     labels = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, files)))
     paths = tuple(path for paths in files for path in paths)
-    return Split(Files(str(folder), paths, labels), tuple(names), 3, f"folder {folder}")
+    records = Files(str(folder), paths, labels)
+    return Split(records, tuple(names), 3, f"folder {folder}", notes)

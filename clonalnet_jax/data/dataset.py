@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import class_folders, tfds_source
+from clonalnet_jax.data.image_files import printable
 from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
@@ -77,7 +78,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
     }
     shape = _image_shape(parts["train"], config.on_error)
     check_image_shape(config, shape)
-    notes: list[str] = []
+    notes = [*train.notes, *test.notes]
     sources: dict[str, Source] = dict(parts)
     if _on_device(config, shape, sum(map(len, parts.values()))):
         for name, part in parts.items():
@@ -193,7 +194,7 @@ def _decode(
         errors = list(pool.map(read, range(len(images))))
     found = [error for error in errors if error]
     check_skipped(len(found), len(images), found)
-    notes = [f"SKIPPED {error.culprit}" for error in found]
+    notes = [printable(f"SKIPPED {error.culprit}") for error in found]
     if not found:
         return Arrays(pixels, labels, images), notes
     good = np.flatnonzero([error is None for error in errors])

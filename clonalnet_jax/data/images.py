@@ -1,51 +1,49 @@
 """Image files to pixels: RGB or grey, upright, and no more rows than are asked for."""
 
-import io
-
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
 
 from clonalnet_jax.data import jpeg
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-_ORIENTATION = 0x0112
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
+from clonalnet_jax.data.formats import (
+    EXTENSIONS,
+    MAX_PIXELS,
+    READABLE,
+    BadImageError,
+    check_pixels,
+    decode_any,
 )
+from clonalnet_jax.data.orientation import read_orientation, turn_upright
+
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "READABLE", "BadImageError", "Rows", "decode"]
 
 
-class BadImageError(ValueError):
-    """A file that cannot be decoded; the text says why, not which."""
-
-
-def decode(encoded: bytes, *, channels: int = 3) -> np.ndarray:
-    """Decodes a JPEG, PNG, WebP or BMP file of any colour mode.
+def decode(
+    encoded: bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Decodes an image file of any of `formats.FORMATS` and of any colour mode.
 
     Ordinary JPEG files go to libjpeg-turbo directly, with the pixels that Pillow gives;
     everything else goes to Pillow.
 
     Args:
-      encoded: the bytes of the file.
+      encoded: The bytes of the file.
       channels: 3 for RGB, 1 for grey.
+      max_pixels: More pixels than this are refused before they take memory.
 
     Returns:
       Pixels, uint8 `[h, w, channels]`, rotated as the file's EXIF data asks.
 
     Raises:
-      BadImageError: it is no image, or not a whole one.
+      BadImageError: It is no image, not a whole one, or too large.
     """
-    header = _plain_header(encoded, channels)
+    header = _plain_header(encoded, channels, max_pixels)
     if header is not None:
         try:
-            return _decode_plain(encoded, channels)
+            pixels = _decode_plain(encoded, channels)
+            return turn_upright(pixels, read_orientation(header.exif))
         except ValueError:
             pass  # Pillow says what is wrong, or puts up with it
-    return _decode_any(encoded, channels)
+    return decode_any(encoded, channels=channels, max_pixels=max_pixels)
 
 
 class Rows:
@@ -56,27 +54,34 @@ class Rows:
       width: pixels.
     """
 
-    def __init__(self, image: bytes | np.ndarray, *, channels: int = 3) -> None:
+    def __init__(
+        self,
+        image: bytes | np.ndarray,
+        *,
+        channels: int = 3,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         """Looks at the header; decodes at once what cannot be decoded in part.
 
         Args:
-          image: a file, or pixels uint8 `[h, w, channels]`.
+          image: A file, or pixels uint8 `[h, w, channels]`.
           channels: 3 for RGB, 1 for grey.
+          max_pixels: A file with more pixels than this is refused.
 
         Raises:
-          BadImageError: it is no image, or not a whole one.
+          BadImageError: It is no image, not a whole one, or too large.
         """
-        self._channels = channels
+        self._channels, self._max_pixels = channels, max_pixels
         self._header: jpeg.Header | None = None
         if isinstance(image, np.ndarray):
             self._pixels, self._encoded = image, b""
         else:
             self._encoded = image
-            header = _plain_header(image, channels)
-            if header is not None and header.sequential:
+            header = _plain_header(image, channels, max_pixels)
+            if header is not None and _rows_are_known(header):
                 self._header = header
             else:
-                self._pixels = decode(image, channels=channels)
+                self._pixels = self._decode_whole()
         if self._header is not None:
             self.height, self.width = self._header.height, self._header.width
         else:
@@ -86,63 +91,48 @@ class Rows:
         """Rows `top` to `bottom`, with the pixels that they have in the whole image.
 
         Args:
-          top: first row.
-          bottom: the row after the last.
+          top: First row.
+          bottom: The row after the last.
 
         Returns:
           Pixels, uint8 `[bottom - top, width, channels]`.
 
         Raises:
-          BadImageError: they cannot be decoded.
+          BadImageError: They cannot be decoded.
         """
         if self._header is not None:
             part, first = jpeg.cut(self._encoded, self._header, top, bottom)
             try:
-                # Not strict: what follows the rows is too much of the file, as it
-                # should be. That the file goes to its end, its header has shown.
+                # Not strict, since the data of the rows below are still there and would
+                # be complained of. `read_header` saw that the file has its end.
                 pixels = _decode_plain(part, self._channels, strict=False)
                 return pixels[first : first + bottom - top]
             except ValueError:
                 self._header = None
-                self._pixels = decode(self._encoded, channels=self._channels)
+                self._pixels = self._decode_whole()
         return self._pixels[top:bottom]
 
+    def _decode_whole(self) -> np.ndarray:
+        return decode(
+            self._encoded, channels=self._channels, max_pixels=self._max_pixels
+        )
 
-def _plain_header(encoded: bytes, channels: int) -> jpeg.Header | None:
+
+def _plain_header(encoded: bytes, channels: int, max_pixels: int) -> jpeg.Header | None:
     """The header of a JPEG file that needs nothing but decoding; else None."""
     header = jpeg.read_header(encoded)
     if header is None or header.components not in (1, channels):
         return None
-    if header.exif and _is_rotated(encoded):
-        return None
+    check_pixels(header.width, header.height, max_pixels)
     return header
 
 
-def _is_rotated(encoded: bytes) -> bool:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.getexif().get(_ORIENTATION, 1) != 1
-    except _ERRORS:
-        return True
+def _rows_are_known(header: jpeg.Header) -> bool:
+    """Whether rows of the upright image lie one after the other in the file."""
+    return header.sequential and read_orientation(header.exif) == 1
 
 
 def _decode_plain(encoded: bytes, channels: int, *, strict: bool = True) -> np.ndarray:
     colorspace = "RGB" if channels == 3 else "GRAY"
     pixels = simplejpeg.decode_jpeg(encoded, colorspace, strict=strict)
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _decode_any(encoded: bytes, channels: int) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            upright: Image.Image = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                # Pillow's own conversion cuts 16 bits off at 255.
-                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            if "transparency" in upright.info:
-                upright = upright.convert("RGBA")  # as Pillow asks, of a palette
-            pixels = np.asarray(upright.convert("RGB" if channels == 3 else "L"))
-    except _ERRORS as error:
-        text = str(error).split(" <_io.BytesIO")[0]
-        raise BadImageError(f"{type(error).__name__}: {text}") from error
     return pixels.reshape(*pixels.shape[:2], channels)

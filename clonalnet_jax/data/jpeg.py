@@ -6,33 +6,39 @@ offers either. Both are a matter of a few bytes of the header (ITU-T T.81, annex
 file that comes out is a JPEG of fewer rows, to be decoded as any other.
 """
 
+import re
 from typing import NamedTuple
 
 _SOF_BASELINE = (0xC0, 0xC1)  # Huffman-coded, sequential; rows come in their order
 _SOF = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_APP1, _DRI, _SOS, _EOI = 0xE1, 0xDD, 0xDA, b"\xff\xd9"
+# Markers that stand alone, without the two bytes of a length.
+_ALONE = {0x00, 0x01, *range(0xD0, 0xDA), 0xFF}
+_EXIF, _DRI, _SOS, _EOI = 0xE1, 0xDD, 0xDA, b"\xff\xd9"
+# In compressed data, in which a zero follows every other 0xFF.
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
 
 
 class Header(NamedTuple):
-    """What is in a header, as far as it is needed here.
+    """The part of a header that is needed here.
 
     Attributes:
-      height: pixels.
-      width: pixels.
+      height: Pixels.
+      width: Pixels.
       components: 1 for grey, 3 for colour, 4 for CMYK.
-      sequential: whether the rows are stored one after the other.
-      exif: whether there is EXIF data, which may ask for a rotation.
-      height_at: offset of the two bytes of the height.
-      scan_at: offset of the compressed data.
-      block_rows: pixels of a row of blocks.
-      restarts: whether every row of blocks ends in a restart marker.
+      sequential: Whether it is certain that the rows are stored one after the other,
+        each whole: coded by Huffman's method, in a single scan of all components.
+      exif: The EXIF data, which may ask for a rotation; empty where there are none.
+      height_at: Offset of the two bytes of the height.
+      scan_at: Offset of the compressed data.
+      block_rows: Height of a row of blocks in pixels.
+      restarts: Whether every row of blocks ends in a restart marker.
     """
 
     height: int
     width: int
     components: int
     sequential: bool
-    exif: bool
+    exif: bytes
     height_at: int
     scan_at: int
     block_rows: int
@@ -43,57 +49,75 @@ def read_header(data: bytes) -> Header | None:
     """Goes through the segments in front of the compressed data.
 
     Args:
-      data: a file.
+      data: A file.
 
     Returns:
-      The header; None where this is no JPEG file of 8 bits in one scan, or is not
-      whole: its last marker has to be there.
+      The header; None where this is no ordinary JPEG file of 8 bits, or is not whole:
+      its last marker has to be there.
     """
     if data[:2] != b"\xff\xd8" or _EOI not in data[-64:]:
         return None
-    at, frame, interval, exif = 2, 0, 0, False
+    at, frame, interval, exif = 2, b"", 0, b""
+    frame_at = 0
     while at + 6 <= len(data):
-        if data[at] != 0xFF:
-            return None
         marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        if data[at] != 0xFF or marker in _ALONE or length < 2:
+            return None
+        segment = data[at + 4 : at + 2 + length]
         if marker in _SOF:
-            frame = at
-        elif marker == _APP1:
-            exif |= data[at + 4 : at + 8] == b"Exif"
+            if frame:
+                return None
+            frame, frame_at = data[at : at + 2 + length], at
+        elif marker == _EXIF and segment[:4] == b"Exif":
+            exif = exif or segment
         elif marker == _DRI:
-            interval = data[at + 4] << 8 | data[at + 5]
+            interval = int.from_bytes(segment, "big")
         elif marker == _SOS:
-            return _header(data, frame, at + 2 + length, interval, exif)
+            scan_at = at + 2 + length
+            return _header(frame, frame_at, segment, scan_at, interval, exif)
         at += 2 + length
     return None
 
 
 def _header(
-    data: bytes, frame: int, scan_at: int, interval: int, exif: bool
+    frame: bytes, frame_at: int, scan: bytes, scan_at: int, interval: int, exif: bytes
 ) -> Header | None:
-    components = data[frame + 9]
-    if not frame or data[frame + 4] != 8 or components not in (1, 3, 4):
+    """Puts a header together; None where a segment is not what it has to be."""
+    components = frame[9] if len(frame) > 9 else 0
+    if components not in (1, 3, 4) or len(frame) != 10 + 3 * components:
         return None
-    sampling = [data[frame + 11 + 3 * k] for k in range(components)]
-    # The blocks of a single component are of 8x8 whatever its sampling says.
-    across = max(s >> 4 for s in sampling) if components > 1 else 1
-    down = max(s & 15 for s in sampling) if components > 1 else 1
-    height = data[frame + 5] << 8 | data[frame + 6]
-    width = data[frame + 7] << 8 | data[frame + 8]
-    if scan_at >= len(data) or 0 in (height, width):
+    height, width = frame[5] << 8 | frame[6], frame[7] << 8 | frame[8]
+    sampling = frame[11::3]
+    if frame[4] != 8 or 0 in (height, width):
         return None
     if not all(s >> 4 and s & 15 for s in sampling):
         return None
+    # The blocks of a single component are of 8x8 whatever its sampling says.
+    across = max(s >> 4 for s in sampling) if components > 1 else 1
+    down = max(s & 15 for s in sampling) if components > 1 else 1
     return Header(
         height=height,
         width=width,
         components=components,
-        sequential=data[frame + 1] in _SOF_BASELINE,
+        sequential=frame[1] in _SOF_BASELINE and _is_only_scan(frame, scan),
         exif=exif,
-        height_at=frame + 5,
+        height_at=frame_at + 5,
         scan_at=scan_at,
         block_rows=8 * down,
         restarts=interval == -(-width // (8 * across)),
+    )
+
+
+def _is_only_scan(frame: bytes, scan: bytes) -> bool:
+    """Whether a scan holds all components of the frame, and all of their bits."""
+    count = frame[9]
+    names = frame[10::3]
+    return (
+        len(scan) == 4 + 2 * count
+        and scan[0] == count
+        and scan[1 : 1 + 2 * count : 2] == names
+        and len(set(names)) == count
+        and scan[-3:] == bytes((0, 63, 0))
     )
 
 
@@ -101,10 +125,10 @@ def cut(data: bytes, header: Header, top: int, bottom: int) -> tuple[bytes, int]
     """A file with rows `top` to `bottom` and as little else as can be.
 
     Args:
-      data: a sequential file.
-      header: its header.
-      top: first row that is wanted.
-      bottom: the row after the last that is wanted.
+      data: A sequential file.
+      header: Its header.
+      top: The first row that is wanted.
+      bottom: The row after the last that is wanted.
 
     Returns:
       The smaller file, and which row of it is row `top`.
@@ -128,19 +152,24 @@ def _with_height(data: bytes, header: Header, height: int, scan: bytes) -> bytes
 
 
 def _block_rows(data: bytes, header: Header, first: int, end: int) -> bytes | None:
-    """The compressed data of some rows of blocks; None where a marker is missing."""
-    starts, at = [header.scan_at], header.scan_at
-    for number in range(min(end, -(-header.height // header.block_rows) - 1)):
-        at = data.find(bytes((0xFF, 0xD0 + number % 8)), at)
-        if at < 0:
+    """The compressed data of some rows of blocks; None if a marker is out of turn."""
+    starts, last = [header.scan_at], -(-header.height // header.block_rows) - 1
+    for number, marker in zip(
+        range(end), _MARKER.finditer(data, header.scan_at), strict=False
+    ):
+        if marker[1] != (_restart(number) if number < last else _EOI[1:]):
             return None
-        at += 2
-        starts.append(at)
-    if len(starts) == end:  # the last row of blocks has no restart marker
-        starts.append(len(data))
+        starts.append(marker.end())
+    if len(starts) <= end:
+        return None
     rows = bytearray(data[starts[first] : starts[end]])
-    for number in range(end - first - 1):
-        rows[starts[first + number + 1] - 1 - starts[first]] = 0xD0 + number % 8
+    for number, at in enumerate(starts[first + 1 : end]):
+        rows[at - 1 - starts[first]] = _restart(number)[0]
     # The marker at the end becomes that of the end of the image.
-    rows[-2:] = _EOI if starts[end] < len(data) else rows[-2:]
+    rows[-2:] = _EOI
     return bytes(rows)
+
+
+def _restart(number: int) -> bytes:
+    """The second byte of a restart marker: they count to eight, again and again."""
+    return bytes((0xD0 + number % 8,))

@@ -34,6 +34,7 @@ RULES: dict[str, Rule] = {
     "examples_per_class": whole(0, example=0),
     "holdout": whole(0, example=0),
     "on_error": choice(("raise", "skip")),
+    "max_pixels": whole(1, example=100_000_000),
     "on_device": flag(optional=True),
     "threads": whole(1, _PARALLEL, example=8, optional=True),
     "workers": whole(0, _PARALLEL, example=0),

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from clonalnet_jax import data
 from clonalnet_jax.data import loader
+from clonalnet_jax.data.captions import draw_caption
 from clonalnet_jax.errors import UserError
 
 _ROWS, _VIEWS, _GAP = 8, 6, 4
@@ -23,13 +24,13 @@ def contact_sheet(config: ConfigDict) -> Image.Image:
     """Draws one example a row: as evaluation sees it, then views of the first epochs.
 
     Args:
-      config: the whole config; its seed draws the examples and their views.
+      config: The whole config; its seed draws the examples and their views.
 
     Returns:
       The picture; each row has the name of the class above it.
 
     Raises:
-      UserError: the data set cannot be opened or read.
+      UserError: The data set cannot be opened or read.
     """
     dataset = data.open_dataset(config.data, seed=config.seed)
     rows = min(_ROWS, len(dataset.train))
@@ -78,17 +79,17 @@ def _draw(images: np.ndarray, names: list[str]) -> Image.Image:
     rows, columns, height, width, channels = images.shape
     if channels == 1:
         images = images.repeat(3, axis=-1)
-    caption = ImageFont.load_default(14)
     pitch = height + 20 + _GAP
     sheet = Image.new(
         "RGB", (columns * (width + _GAP) + _GAP, rows * pitch + 20 + _GAP), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 2), "evaluation", "black", caption)
-    draw.text((width + 2 * _GAP, 2), "training, epoch by epoch", "black", caption)
+    draw_caption(draw, (_GAP, 2), "evaluation", width)
+    start = width + 2 * _GAP
+    draw_caption(draw, (start, 2), "training, epoch by epoch", sheet.width - start)
     for row, name in enumerate(names):
         top = 20 + row * pitch
-        draw.text((_GAP, top + 2), name, "black", caption)
+        draw_caption(draw, (_GAP, top + 2), name, sheet.width - 2 * _GAP)
         for column in range(columns):
             left = _GAP + column * (width + _GAP)
             sheet.paste(Image.fromarray(images[row, column]), (left, top + 20))

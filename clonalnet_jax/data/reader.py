@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data.images import decode
+from clonalnet_jax.data.images import MAX_PIXELS, decode
 from clonalnet_jax.data.keys import check_channels
 from clonalnet_jax.data.transforms import eval_transform, train_transform
 
@@ -15,15 +15,16 @@ class Reader:
     """Decodes and, where a size is set, crops and resizes; see `configs/default.py`.
 
     Attributes:
-      channels: 1 or 3.
-      size: of the square image; None leaves images as they are.
-      resize_size: to which evaluation resizes the shorter side before it crops.
-      scale: range of a training crop's share of the area.
-      ratio: range of its width over its height.
+      channels: 1 for grey, 3 for RGB.
+      size: Side of the square image in pixels; None leaves images as they are.
+      resize_size: Length to which evaluation resizes the shorter side before it crops.
+      scale: Range of a training crop's share of the area.
+      ratio: Range of its width over its height.
       interpolation: `bilinear` or `bicubic`, with antialiasing.
-      color_jitter: strengths of brightness, contrast, saturation and hue.
-      rand_augment_layers: operations of RandAugment.
-      rand_augment_magnitude: of those, 0 to 30.
+      color_jitter: Strengths of brightness, contrast, saturation and hue.
+      rand_augment_layers: Number of RandAugment's operations.
+      rand_augment_magnitude: Their magnitude, 0 to 30.
+      max_pixels: Files with more pixels than this are refused.
     """
 
     channels: int = 3
@@ -35,6 +36,7 @@ class Reader:
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     rand_augment_layers: int = 0
     rand_augment_magnitude: int = 9
+    max_pixels: int = MAX_PIXELS
 
     def __call__(
         self, image: bytes | np.ndarray, rng: np.random.Generator | None
@@ -42,18 +44,18 @@ class Reader:
         """Reads one image.
 
         Args:
-          image: an encoded file, or pixels uint8 `[h, w, c]`.
-          rng: draws the augmentation; None for evaluation.
+          image: An encoded file, or pixels uint8 `[h, w, c]`.
+          rng: Draws the augmentation; None for evaluation.
 
         Returns:
           Pixels, uint8 `[h, w, c]`.
 
         Raises:
-          BadImageError: it cannot be decoded.
+          BadImageError: It cannot be decoded, or has too many pixels.
         """
         if self.size is None:
             if isinstance(image, bytes):
-                return decode(image, channels=self.channels)
+                return decode(image, channels=self.channels, max_pixels=self.max_pixels)
             return image
         if rng is None:
             return eval_transform(
@@ -62,6 +64,7 @@ class Reader:
                 resize_size=self.resize_size,
                 interpolation=self.interpolation,
                 channels=self.channels,
+                max_pixels=self.max_pixels,
             )
         return train_transform(
             image,
@@ -74,6 +77,7 @@ class Reader:
             rand_augment_layers=self.rand_augment_layers,
             rand_augment_magnitude=self.rand_augment_magnitude,
             channels=self.channels,
+            max_pixels=self.max_pixels,
         )
 
 
@@ -82,7 +86,7 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
 
     Args:
       config: `config.data`.
-      channels: of the images, 1 or 3.
+      channels: Channels of the images, 1 or 3.
 
     Returns:
       The reader.
@@ -92,7 +96,7 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
     """
     check_channels(config, channels)
     if config.image_size is None:
-        return Reader(channels)
+        return Reader(channels, max_pixels=config.max_pixels)
     return Reader(
         channels=channels,
         size=config.image_size,
@@ -103,4 +107,5 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
         color_jitter=tuple(config.color_jitter),
         rand_augment_layers=config.rand_augment_layers,
         rand_augment_magnitude=config.rand_augment_magnitude,
+        max_pixels=config.max_pixels,
     )

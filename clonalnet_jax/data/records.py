@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from clonalnet_jax.data.image_files import read_image_file
 from clonalnet_jax.errors import UserError
 
 
@@ -43,16 +44,18 @@ class Split:
     """The records of a split and what their labels mean.
 
     Attributes:
-      records: the examples.
-      class_names: in the order of the labels.
+      records: The examples.
+      class_names: The names, in the order of the labels.
       channels: 1 for grey images, 3 for colour.
-      title: what to call the split in a message.
+      title: How to call the split in a message.
+      notes: Lines that say which files of the split's folder are not used.
     """
 
     records: Records
     class_names: tuple[str, ...]
     channels: int
     title: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +77,16 @@ class Files:
         return len(self.paths)
 
     def __getitem__(self, index: int, /) -> StoredImage:
-        """Reads one file."""
+        """Reads one file.
+
+        Raises:
+          BadImageError: There is no such file, but a link to nothing, a pipe or the
+            like, or it may not be read.
+          UserError: It is gone, or the disk fails.
+        """
         path = Path(self.name(index))
         try:
-            return StoredImage(path.read_bytes(), int(self.classes[index]))
+            return StoredImage(read_image_file(path), int(self.classes[index]))
         except OSError as error:
             raise UserError(
                 f"image {path}",

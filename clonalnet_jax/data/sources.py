@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from clonalnet_jax.data.images import BadImageError
+from clonalnet_jax.data.images import READABLE, BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Records
 from clonalnet_jax.errors import UserError
@@ -88,14 +88,14 @@ class Images:
         return dataclasses.replace(self, indices=self.indices[indices])
 
     def _read(self, index: int, rng: np.random.Generator | None) -> DecodedImage:
-        record = self.records[int(self.indices[index])]
         try:
+            record = self.records[int(self.indices[index])]
             return DecodedImage(self.reader(record.image, rng), record.label)
         except BadImageError as error:
             raise UnreadableImageError(
                 f"image {self.name(index)}",
                 got=str(error),
-                expected="a whole JPEG, PNG, WebP or BMP image",
+                expected=READABLE,
                 remedy="mend or remove it, or --config.data.on_error=skip; "
                 "python -m clonalnet_jax.data.check lists all of them",
             ) from error

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from clonalnet_jax.data.images import Rows
+from clonalnet_jax.data.images import MAX_PIXELS, Rows
 from clonalnet_jax.data.photometric import jitter_color, rand_augment
 
 INTERPOLATIONS = {
@@ -33,29 +33,31 @@ def train_transform(
     rand_augment_layers: int = 0,
     rand_augment_magnitude: int = 9,
     channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """A random-resized crop (Szegedy et al. 2015), then jitter and RandAugment.
 
     Args:
-      image: an image file, or pixels uint8 `[h, w, channels]`. Of a file no more rows
+      image: An image file, or pixels uint8 `[h, w, channels]`. Of a file no more rows
         are decoded than the crop has.
-      rng: draws everything.
-      size: of the square result, in pixels.
-      scale: range of the crop's share of the area.
-      ratio: range of its width over its height.
+      rng: Draws everything.
+      size: Side of the square result in pixels.
+      scale: Range of the crop's share of the area.
+      ratio: Range of its width over its height.
       interpolation: `bilinear` or `bicubic`, with antialiasing.
-      color_jitter: see `photometric.jitter_color`.
-      rand_augment_layers: see `photometric.rand_augment`; 0 for none.
-      rand_augment_magnitude: likewise.
-      channels: 1 or 3.
+      color_jitter: Four strengths, as `photometric.jitter_color` takes them.
+      rand_augment_layers: Number of RandAugment's operations; 0 for none.
+      rand_augment_magnitude: Their magnitude; `photometric.rand_augment` says more.
+      channels: 1 for grey, 3 for RGB.
+      max_pixels: A file with more pixels than this is refused.
 
     Returns:
       Pixels, uint8 `[size, size, channels]`.
 
     Raises:
-      BadImageError: the file cannot be decoded.
+      BadImageError: The file cannot be decoded.
     """
-    rows = Rows(image, channels=channels)
+    rows = Rows(image, channels=channels, max_pixels=max_pixels)
     top, left, height, width = crop_box(rng, rows.height, rows.width, scale, ratio)
     crop = rows.decode(top, top + height)[:, left : left + width]
     picture = _to_pillow(crop).resize((size, size), INTERPOLATIONS[interpolation])
@@ -71,23 +73,25 @@ def eval_transform(
     resize_size: int,
     interpolation: str = "bilinear",
     channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Resizes the shorter side and crops the centre, without resizing what is cut off.
 
     Args:
-      image: as `train_transform`.
-      size: of the square result, in pixels; at most `resize_size`.
-      resize_size: of the shorter side before the crop.
+      image: An image file, or pixels uint8 `[h, w, channels]`.
+      size: Side of the square result in pixels; at most `resize_size`.
+      resize_size: Length of the shorter side before the crop.
       interpolation: `bilinear` or `bicubic`, with antialiasing.
-      channels: 1 or 3.
+      channels: 1 for grey, 3 for RGB.
+      max_pixels: A file with more pixels than this is refused.
 
     Returns:
       Pixels, uint8 `[size, size, channels]`.
 
     Raises:
-      BadImageError: the file cannot be decoded.
+      BadImageError: The file cannot be decoded.
     """
-    rows = Rows(image, channels=channels)
+    rows = Rows(image, channels=channels, max_pixels=max_pixels)
     shorter = min(rows.height, rows.width)
     # torchvision's rounding: down for the longer side, to even for the offset.
     height, width = (
@@ -115,11 +119,11 @@ def crop_box(
     """Draws torchvision's `RandomResizedCrop`.
 
     Args:
-      rng: random numbers.
-      height: of the image.
-      width: of the image.
-      scale: range of the crop's share of the area, drawn evenly.
-      ratio: range of its width over its height, whose logarithm is drawn evenly.
+      rng: Random numbers.
+      height: Height of the image in pixels.
+      width: Its width.
+      scale: Range of the crop's share of the area, drawn evenly.
+      ratio: Range of its width over its height, whose logarithm is drawn evenly.
 
     Returns:
       `(top, left, height, width)`. After ten draws that do not fit, the largest crop in

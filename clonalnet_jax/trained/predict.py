@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
+from clonalnet_jax.data.image_files import find_images, read_image_file
 from clonalnet_jax.data.images import EXTENSIONS, BadImageError
 from clonalnet_jax.data.reader import Reader, make_reader
 from clonalnet_jax.errors import UserError
@@ -108,8 +109,7 @@ def _find(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-            files.extend(sorted(found))
+            files.extend(path / name for name in find_images(path))
         else:
             files.append(path)
     if not files:
@@ -126,9 +126,11 @@ def _load(path: Path, image_shape: Sequence[int], reader: Reader) -> np.ndarray 
     """Pixels in [0, 1] of the network's shape, or why there are none."""
     height, width, channels = image_shape
     try:
-        pixels = reader(path.read_bytes(), None)
-    except (OSError, BadImageError) as error:
+        pixels = reader(read_image_file(path), None)
+    except BadImageError as error:
         return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
     if pixels.shape[:2] != (height, width):
         image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
         fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

@@ -24,6 +24,7 @@ _FREE_KEYS = (
     "checkpoint_every_epochs",
     "compare.methods",
     "compare.seeds",
+    "data.max_pixels",
     "data.on_device",
     "data.on_error",
     "data.threads",

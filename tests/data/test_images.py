@@ -2,6 +2,10 @@
 
 import contextlib
 import io
+import resource
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from PIL import Image, ImageOps
 
 from clonalnet_jax.data import jpeg
 from clonalnet_jax.data.images import BadImageError, Rows, decode
+from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.reencode import reencode
 
 
@@ -130,12 +135,6 @@ def test_what_is_no_image_is_refused(data):
         decode(data)
 
 
-def test_an_image_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadImageError, match="DecompressionBomb"):
-        decode(encode(picture(), "PNG"))
-
-
 @pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
 @settings(max_examples=40, deadline=None)
 @given(rows=st.data())
@@ -200,3 +199,89 @@ def test_pixels_pass_through():
     rows = Rows(pixels)
     assert (rows.height, rows.width) == (50, 70)
     np.testing.assert_array_equal(rows.decode(3, 9), pixels[3:9])
+
+
+def declare(encoded, format, side):
+    """Writes another size into the header of a file: `side` by `side` pixels."""
+    data = bytearray(encoded)
+    if format == "JPEG":
+        at = jpeg.read_header(encoded).height_at
+        data[at : at + 4] = side.to_bytes(2, "big") * 2
+    elif format == "PNG":
+        data[16:24] = side.to_bytes(4, "big") * 2
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    elif format == "WEBP":
+        assert data[12:16] == b"VP8 "
+        data[26:30] = side.to_bytes(2, "little") * 2
+    elif format == "GIF":
+        data[6:10] = side.to_bytes(2, "little") * 2
+    elif format == "BMP":
+        data[18:26] = side.to_bytes(4, "little") * 2
+    elif format == "PPM":
+        data = bytearray(data.replace(b"70 50", f"{side} {side}".encode()))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM"])
+def test_a_file_that_declares_too_many_pixels_takes_no_memory(format):
+    encoded = declare(encode(picture(), format), format, 16_000)
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (decode, Rows):
+        with pytest.raises(
+            BadImageError, match=r"16000x16000|256,000,000 pixels, which is more"
+        ):
+            read(encoded)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+    # Kibibytes of the whole process: one copy of the pixels would be 750,000.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "JPEG2000"])
+def test_the_limit_on_pixels_is_exact_and_may_be_set(format):
+    encoded = encode(picture(), format)
+    assert decode(encoded, max_pixels=3500).shape == (50, 70, 3)
+    for read in (decode, Rows, lambda data, **limit: Reader(**limit)(data, None)):
+        with pytest.raises(BadImageError, match=r"config.data.max_pixels = 3,499"):
+            read(encoded, max_pixels=3499)
+
+
+def test_the_limit_may_be_higher_than_pillows(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encode(picture(), "PNG"), max_pixels=3500).shape == (50, 70, 3)
+
+
+def test_a_tile_of_a_tiff_file_counts_too():
+    encoded = encode(picture(), "TIFF", tiffinfo={65000: 60_000, 65001: 60_000})
+    for written, meant in ((65000, 322), (65001, 323)):  # Pillow writes no tiles
+        names = (struct.pack("<HH", tag, 3) for tag in (written, meant))
+        encoded = encoded.replace(*names)
+    with pytest.raises(BadImageError, match="60000x60000 pixels"):
+        decode(encoded)
+
+
+def test_pixels_whose_range_a_file_does_not_say_are_refused():
+    for dtype in (np.float32, np.int32):
+        wide = Image.fromarray(np.ones((8, 8), dtype))
+        with pytest.raises(BadImageError, match="32 bits"):
+            decode(encode(wide, "TIFF"))
+
+
+def test_16_bits_of_which_zero_is_white_are_turned_round():
+    wide = Image.fromarray(np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16))
+    black, white = (
+        decode(encode(wide, "TIFF", tiffinfo={262: photometric}))
+        for photometric in (1, 0)
+    )
+    np.testing.assert_array_equal(white, 255 - black)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr"])
+def test_unusual_modes_become_rgb(mode):
+    from clonalnet_jax.data.formats import _eight_bits
+
+    image = picture(mode="RGBA" if mode == "RGBa" else "LA" if mode == "La" else "RGB")
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    assert _eight_bits(image, 3).mode == "RGB"
+    assert _eight_bits(image, 1).mode == "L"

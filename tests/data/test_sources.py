@@ -170,7 +170,7 @@ def flat_folder(tmp_path, rng):
     for name in ("cat", "ant"):
         for index in range(10):
             pixels = rng.integers(256, size=(20, 24, 3), dtype=np.uint8)
-            path = tmp_path / name / f"part{index % 2}" / f"{index}.png"
+            path = tmp_path / name / f"{name}{index % 2}" / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
     (tmp_path / "ant" / "0.png").write_bytes(path.read_bytes())
@@ -193,6 +193,14 @@ def test_a_folder_without_splits_is_split_alike_whatever_the_seed(flat_folder):
 
 def test_a_class_may_be_called_train(flat_folder):
     (flat_folder / "ant").rename(flat_folder / "train")
+    with pytest.raises(UserError, match=r"config\.data\.train_split"):
+        open_dataset(folder_config(flat_folder), seed=0)
+    as_class = open_dataset(folder_config(flat_folder, train_split=""), seed=0)
+    assert as_class.class_names == ("cat", "train")
+    for path in sorted((flat_folder / "train").glob("*/*.png")):
+        path.rename(flat_folder / "train" / f"moved{path.name}")
+    for path in (flat_folder / "train").glob("ant*"):
+        path.rmdir()
     assert open_dataset(folder_config(flat_folder), seed=0).class_names[1] == "train"
 
 
