@@ -312,7 +312,7 @@ def test_a_preparation_that_was_killed_is_not_taken_for_whole(tmp_path, rng):
     ):
         with pytest.raises(UserError, match="half prepared: incomplete"):
             attempt()
-    for left in (tmp_path / "tfds" / "tiny_imagenet").iterdir():
+    for left in (tmp_path / "tfds" / "tiny_imagenet").glob("incomplete.*"):
         shutil.rmtree(left)
     prepare(Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds"))
     assert len(read(tmp_path, "tiny_imagenet", "validation").test) == 6
