@@ -273,9 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--shorter-side", type=_positive, help="pixels; see docs/data.md"
     )
-    parser.add_argument(
-        "--quality", type=_quality, default=90, help="of JPEG then, 1-100"
-    )
+    parser.add_argument("--quality", type=_quality, default=90, help="of JPEG, 1-100")
     parser.add_argument("--manual-dir", help="archives that TFDS does not download")
     options: dict[str, Any] = vars(parser.parse_args(arguments))
     request = Request(**options)

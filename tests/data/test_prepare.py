@@ -348,3 +348,25 @@ assert "tensorflow" not in sys.modules
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_two_first_preparations_at_once_both_find_the_data_set(tmp_path):
+    command = [sys.executable, "-m", "clonalnet_jax.data.prepare", "digits"]
+    command += [f"--output={tmp_path}/tfds"]
+    starts = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in starts:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "test: 1,497 images" in output
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["digits", "--name=mine", "--output=~/tfds"]) == 0
+    assert (tmp_path / "tfds" / "mine" / "1.0.0").is_dir()
+    assert len(read(tmp_path, "mine", path="~/tfds").train) == 300

@@ -138,7 +138,7 @@ def _check_files(source: Path, tree: Tree, kind: _Kind) -> None:
             f"--source {escaped(str(source))}",
             got="; ".join(lacks + more),
             expected=f"exactly the files {', '.join(batches)}",
-            remedy="remove copies, and unpack the archive again where a file is missing",
+            remedy="remove copies; unpack the archive again where a file is missing",
         )
 
 
@@ -148,7 +148,7 @@ def _check_batches(
     """Looks at every batch before anything is written; says what is not original."""
     seen: dict[bytes, str] = {}
     other, counts = [], {}
-    for split, files in kind.splits.items():
+    for files in kind.splits.values():
         for file, md5 in files.items():
             data, labels = _batch(source, tree, file, kind, classes)
             counts[file] = len(labels)

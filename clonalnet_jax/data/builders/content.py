@@ -136,7 +136,7 @@ def _check_class_names(names: tuple[str, ...]) -> None:
         raise UserError(
             "the name of a class",
             got=got,
-            expected="names that come out of a file with one name a line as they went in",
+            expected="names that a file with one name a line gives back",
             remedy="rename the class's folder or mend the list of names",
         )
 

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from clonalnet_jax.errors import UserError
 
@@ -102,11 +102,11 @@ def _open_tar(path: Path) -> tuple[dict[str, Read], dict[str, str]]:
 
 
 def _unpack(path: Path) -> io.BytesIO:
-    """A tar file as it is uncompressed, having come to the end where the checksum is."""
-    openers: Mapping[bytes, Callable[[Path], IO[bytes]]] = {
-        b"\x1f\x8b": lambda path: gzip.open(path),
-        b"BZh": lambda path: bz2.open(path),
-        b"\xfd7zXZ\x00": lambda path: lzma.open(path),
+    """Reads an uncompressed tar file to its end, where the checksum is."""
+    openers: Mapping[bytes, Callable[[Path], Any]] = {
+        b"\x1f\x8b": gzip.GzipFile,
+        b"BZh": bz2.BZ2File,
+        b"\xfd7zXZ\x00": lzma.LZMAFile,
     }
     with path.open("rb") as file:
         start = file.read(6)

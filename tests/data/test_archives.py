@@ -1,0 +1,233 @@
+"""Archives and prepared sets are whole and addressable, or refused with a reason."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from clonalnet_jax.data.builders.archives import open_tree
+from clonalnet_jax.data.builders.cifar import cifar10
+from clonalnet_jax.data.builders.content import Content, make_builder
+from clonalnet_jax.data.builders.tiny_imagenet import tiny_imagenet
+from clonalnet_jax.data.prepare import Request, prepare
+from clonalnet_jax.data.tfds_files import check_whole
+from clonalnet_jax.errors import UserError
+from tests.data.test_prepare import (
+    write_cifar,
+    write_folder,
+    write_tiny_imagenet,
+)
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in {"root/meta": b"names", **members}.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_link_to_a_file_of_an_archive_reads_the_file(tmp_path):
+    path = write_tar(tmp_path / "a.tgz", {"root/b": "meta", "root/._b": b"mac"})
+    tree = open_tree(path, below="meta")
+    assert {name: read() for name, read in tree.items()} == dict.fromkeys(
+        ("meta", "b"), b"names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"root/a": "b", "root/b": "a"}, "root/a, a link"),
+        ({"root/a": "../../etc/passwd"}, "no file in it"),
+        ({"../a": b"x"}, "outside of it"),
+        ({"/a": b"x"}, "outside of it"),
+        ({"other/meta": b"x"}, "more than one"),
+        ({"root/\udcff": "gone"}, "udcff"),
+    ],
+)
+def test_a_tar_file_with_odd_members_is_refused(tmp_path, members, named):
+    path = write_tar(tmp_path / "a.tgz", members)
+    with pytest.raises(UserError, match=named):
+        open_tree(path, below="meta")
+
+
+def test_a_bit_that_is_flipped_in_the_checksum_of_a_tar_gz_is_noticed(tmp_path):
+    path = write_tar(tmp_path / "a.tgz", {})
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="CRC"):
+        open_tree(path, below="meta")
+
+
+def test_a_tar_file_whose_second_header_is_damaged_is_no_shorter_one(tmp_path):
+    path = write_tar(tmp_path / "a.tgz", {"root/b": b"x"})
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[1024] ^= 1
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(UserError, match="breaks off"):
+        open_tree(path, below="meta")
+
+
+def write_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("root/meta", b"names")
+    return path
+
+
+def test_a_zip_file_is_known_by_its_content_and_its_bits_are_checked(tmp_path):
+    path = write_zip(tmp_path / "a.ZIP")
+    assert open_tree(path, below="meta")["meta"]() == b"names"
+    path.write_bytes(path.read_bytes().replace(b"names", b"namez"))
+    with pytest.raises(UserError, match=r"root/meta(?s:.*)CRC"):
+        open_tree(path, below="meta")["meta"]()
+
+
+def test_an_encrypted_zip_file_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="encrypted"):
+        open_tree(path, below="meta")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda root: (root / "data_batch_3").unlink(), "no data_batch_3"),
+        (
+            lambda root: (root / "data_batch_1 (1)").write_bytes(b""),
+            r"also data_batch_1 \(1\)",
+        ),
+        (
+            lambda root: (root / "data_batch_2").write_bytes(
+                (root / "data_batch_1").read_bytes()
+            ),
+            "data_batch_2 with the images of data_batch_1",
+        ),
+    ],
+)
+def test_cifar_batches_that_lack_or_double_are_named(tmp_path, rng, change, named):
+    write_cifar(tmp_path / "cifar", rng, 10)
+    change(tmp_path / "cifar")
+    with pytest.raises(UserError, match=named):
+        cifar10(tmp_path / "cifar")
+
+
+def test_cifar_files_that_are_not_the_authors_are_mentioned(tmp_path, rng):
+    write_cifar(tmp_path / "cifar", rng, 10)
+    (note,) = cifar10(tmp_path / "cifar").notes
+    assert "NOT THE ORIGINAL" in note
+    assert "4 in test_batch" in note
+
+
+def blank_line(root):
+    with (root / "val" / "val_annotations.txt").open("a") as file:
+        file.write("\n")
+
+
+def latin_1(root):
+    (root / "words.txt").write_bytes("n01\tcafé\n".encode("latin-1"))
+
+
+def byte_order_mark(root):
+    path = root / "wnids.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+
+def linked(root):
+    (root / "train" / "n02").rename(root.parent / "elsewhere")
+    (root / "train" / "n02").symlink_to(root.parent / "elsewhere")
+
+
+def apple_double(root):
+    (root / "train" / "n01" / "images" / "._n01_0.JPEG").write_bytes(b"mac")
+
+
+def reorganised(root):
+    for index in range(6):
+        folder = root / "val" / f"n0{index // 2 + 1}" / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"val_{index}.JPEG"
+        (root / "val" / "images" / name).rename(folder / name)
+
+
+@pytest.mark.parametrize(
+    "change", [blank_line, latin_1, byte_order_mark, linked, apple_double, reorganised]
+)
+def test_every_image_of_an_odd_tiny_imagenet_is_counted(tmp_path, rng, change):
+    root = tmp_path / "tiny"
+    files = write_tiny_imagenet(root, rng)
+    change(root)
+    content = tiny_imagenet(root)
+    for split, go in content.splits.items():
+        found = sorted((example.image, example.label) for example in go())
+        assert found == sorted(files[split])
+    assert content.class_names[0] == ("café" if change is latin_1 else "crane (n01)")
+
+
+@pytest.mark.parametrize("change", ["lost", "unnamed"])
+def test_an_image_that_the_annotations_miss_is_named(tmp_path, rng, change):
+    write_tiny_imagenet(tmp_path / "tiny", rng)
+    path = tmp_path / "tiny" / "val" / "images" / "val_1.JPEG"
+    path.rename(path.with_name("val_9.JPEG" if change == "unnamed" else "val_1.txt"))
+    named = "val_9.JPEG" if change == "unnamed" else "no val_1.JPEG"
+    with pytest.raises(UserError, match=named):
+        tiny_imagenet(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("name", ["my-data", "MyData", "a/b", "9a", "a\n", "digits"])
+def test_a_name_that_tfds_cannot_address_is_refused_first(tmp_path, name):
+    with pytest.raises(UserError, match=r"try: +--name=[a-z][a-z0-9_]*"):
+        prepare(Request("folder", tmp_path, name=name, output=f"{tmp_path}/tfds"))
+    assert not (tmp_path / "tfds").exists()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a ", "", "b", "\udcff"])
+def test_a_class_name_that_tfds_would_change_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="name of a class"):
+        make_builder("mine", Content("", ("b", name), (8, 8, 3), {}), str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("prepared")
+    write_folder(root / "images", np.random.default_rng(0))
+    request = Request("folder", root / "images", name="mine", output=f"{root}/tfds")
+    prepare(request)
+    return root / "tfds" / "mine" / "1.0.0"
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"name', b'"x"'])
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+def test_a_description_of_another_kind_is_named(prepared, name, content):
+    whole = (prepared / name).read_bytes()
+    (prepared / name).write_bytes(content)
+    try:
+        with pytest.raises(UserError, match=name):
+            check_whole(prepared)
+    finally:
+        (prepared / name).write_bytes(whole)
+    check_whole(prepared)
+
+
+@pytest.mark.parametrize("change", [lambda c: c[: len(c) // 2], lambda c: b"{}" * 50])
+def test_a_damaged_file_of_images_is_named(prepared, change):
+    (path,) = prepared.glob("*train.array_record*")
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    try:
+        with pytest.raises(UserError, match=path.name):
+            check_whole(prepared)
+    finally:
+        path.write_bytes(whole)
