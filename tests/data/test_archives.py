@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -12,10 +14,11 @@ from clonalnet_jax.data.builders.archives import open_tree
 from clonalnet_jax.data.builders.cifar import cifar10
 from clonalnet_jax.data.builders.content import Content, make_builder
 from clonalnet_jax.data.builders.tiny_imagenet import tiny_imagenet
-from clonalnet_jax.data.prepare import Request, prepare
+from clonalnet_jax.data.prepare import Request, main, prepare
 from clonalnet_jax.data.tfds_files import check_whole
 from clonalnet_jax.errors import UserError
 from tests.data.test_prepare import (
+    ROOT,
     write_cifar,
     write_folder,
     write_tiny_imagenet,
@@ -231,3 +234,30 @@ def test_a_damaged_file_of_images_is_named(prepared, change):
             check_whole(prepared)
     finally:
         path.write_bytes(whole)
+
+
+def test_a_disk_that_is_full_leaves_nothing_that_is_taken_for_whole(tmp_path):
+    script = f"""
+import resource, signal
+from clonalnet_jax.data.prepare import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+raise SystemExit(main(["digits", "--output={tmp_path}/tfds"]))
+"""
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "ERROR: cannot prepare digits" in result.stderr
+    assert not list((tmp_path / "tfds" / "digits").glob("*1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["mnist", "--source=x"], "--source"),
+        (["mnist", "--name=mine"], "--name"),
+    ],
+)
+def test_an_argument_that_would_be_passed_over_is_refused(capsys, arguments, named):
+    assert main(arguments) == 2
+    assert f"ERROR: {named}" in capsys.readouterr().err
