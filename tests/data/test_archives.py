@@ -6,23 +6,19 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clonalnet_jax.data.builders.archives import open_tree
-from clonalnet_jax.data.builders.cifar import cifar10
 from clonalnet_jax.data.builders.content import Content, make_builder
-from clonalnet_jax.data.builders.tiny_imagenet import tiny_imagenet
 from clonalnet_jax.data.prepare import Request, main, prepare
 from clonalnet_jax.data.tfds_files import check_whole
 from clonalnet_jax.errors import UserError
-from tests.data.test_prepare import (
-    ROOT,
-    write_cifar,
-    write_folder,
-    write_tiny_imagenet,
-)
+from tests.data.sources_made import write_folder
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def write_tar(path, members):
@@ -102,91 +98,6 @@ def test_an_encrypted_zip_file_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="encrypted"):
         open_tree(path, below="meta")
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda root: (root / "data_batch_3").unlink(), "no data_batch_3"),
-        (
-            lambda root: (root / "data_batch_1 (1)").write_bytes(b""),
-            r"also data_batch_1 \(1\)",
-        ),
-        (
-            lambda root: (root / "data_batch_2").write_bytes(
-                (root / "data_batch_1").read_bytes()
-            ),
-            "data_batch_2 with the images of data_batch_1",
-        ),
-    ],
-)
-def test_cifar_batches_that_lack_or_double_are_named(tmp_path, rng, change, named):
-    write_cifar(tmp_path / "cifar", rng, 10)
-    change(tmp_path / "cifar")
-    with pytest.raises(UserError, match=named):
-        cifar10(tmp_path / "cifar")
-
-
-def test_cifar_files_that_are_not_the_authors_are_mentioned(tmp_path, rng):
-    write_cifar(tmp_path / "cifar", rng, 10)
-    (note,) = cifar10(tmp_path / "cifar").notes
-    assert "NOT THE ORIGINAL" in note
-    assert "4 in test_batch" in note
-
-
-def blank_line(root):
-    with (root / "val" / "val_annotations.txt").open("a") as file:
-        file.write("\n")
-
-
-def latin_1(root):
-    (root / "words.txt").write_bytes("n01\tcafé\n".encode("latin-1"))
-
-
-def byte_order_mark(root):
-    path = root / "wnids.txt"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-
-
-def linked(root):
-    (root / "train" / "n02").rename(root.parent / "elsewhere")
-    (root / "train" / "n02").symlink_to(root.parent / "elsewhere")
-
-
-def apple_double(root):
-    (root / "train" / "n01" / "images" / "._n01_0.JPEG").write_bytes(b"mac")
-
-
-def reorganised(root):
-    for index in range(6):
-        folder = root / "val" / f"n0{index // 2 + 1}" / "images"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"val_{index}.JPEG"
-        (root / "val" / "images" / name).rename(folder / name)
-
-
-@pytest.mark.parametrize(
-    "change", [blank_line, latin_1, byte_order_mark, linked, apple_double, reorganised]
-)
-def test_every_image_of_an_odd_tiny_imagenet_is_counted(tmp_path, rng, change):
-    root = tmp_path / "tiny"
-    files = write_tiny_imagenet(root, rng)
-    change(root)
-    content = tiny_imagenet(root)
-    for split, go in content.splits.items():
-        found = sorted((example.image, example.label) for example in go())
-        assert found == sorted(files[split])
-    assert content.class_names[0] == ("café" if change is latin_1 else "crane (n01)")
-
-
-@pytest.mark.parametrize("change", ["lost", "unnamed"])
-def test_an_image_that_the_annotations_miss_is_named(tmp_path, rng, change):
-    write_tiny_imagenet(tmp_path / "tiny", rng)
-    path = tmp_path / "tiny" / "val" / "images" / "val_1.JPEG"
-    path.rename(path.with_name("val_9.JPEG" if change == "unnamed" else "val_1.txt"))
-    named = "val_9.JPEG" if change == "unnamed" else "no val_1.JPEG"
-    with pytest.raises(UserError, match=named):
-        tiny_imagenet(tmp_path / "tiny")
 
 
 @pytest.mark.parametrize("name", ["my-data", "MyData", "a/b", "9a", "a\n", "digits"])
