@@ -246,7 +246,7 @@ def _cause(error: BaseException | None) -> UserError | None:
 
 
 def show(builder: tfds.core.DatasetBuilder) -> None:
-    """Prints what was prepared and how to use it."""
+    """Prints how large the prepared data set is and how to use it."""
     splits = builder.info.splits
     for name in splits:
         print(f"{name}: {splits[name].num_examples:,} images")
@@ -260,7 +260,7 @@ def show(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 2 for a user's mistake."""
+    """Runs the command line and returns the exit code, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
         prog="prepare",
         description=__doc__,

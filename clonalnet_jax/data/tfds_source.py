@@ -69,7 +69,7 @@ class TfdsRecords:
         return StoredImage(example["image"], label)
 
     def name(self, index: int) -> str:
-        """Its place."""
+        """Says where the example lies."""
         return f"example {index} of {self.title}"
 
     def labels(self) -> np.ndarray:

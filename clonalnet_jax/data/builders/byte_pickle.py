@@ -54,7 +54,7 @@ class _Array:
 
 
 class _Bytes:
-    """The only dtype there is; its state says no more."""
+    """Stands for the only dtype there is; its state is of no use."""
 
     __slots__ = ()
 
