@@ -1,6 +1,7 @@
 """TFDS classification data sets in ArrayRecord format, without TensorFlow."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorflow_datasets.core import read_only_builder
 
+from clonalnet_jax.data.builders import writing
 from clonalnet_jax.data.builders.content import make_builder
 from clonalnet_jax.data.builders.digits import digits
 from clonalnet_jax.data.records import Split, StoredImage
+from clonalnet_jax.data.tfds_files import (
+    check_descriptions,
+    check_not_broken_off,
+    check_whole,
+    find_damaged,
+)
 from clonalnet_jax.errors import UserError
 
 # Built here on first use; every other name must have been prepared before.
@@ -25,13 +33,15 @@ class TfdsRecords:
 
     Attributes:
       examples: TFDS's data source; dicts of `image` and `label`.
-      title: data set and split.
-      num_classes: how many classes.
+      title: Data set and split.
+      num_classes: Number of classes.
+      files: The split's ArrayRecord files, to name the damaged one.
     """
 
     examples: Sequence[dict[str, Any]]
     title: str
     num_classes: int
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -44,7 +54,7 @@ class TfdsRecords:
         except Exception as error:  # ArrayRecord and protobuf have their own
             raise UserError(
                 f"cannot read {self.name(index)}",
-                got=f"{type(error).__name__}: {error}",
+                got=f"{find_damaged(self.files)}: {type(error).__name__}: {error}",
                 expected="`image` and `label` in whole ArrayRecord files",
                 remedy="delete the data set's directory and prepare it again",
             ) from error
@@ -59,7 +69,7 @@ class TfdsRecords:
         return StoredImage(example["image"], label)
 
     def name(self, index: int) -> str:
-        """Its place."""
+        """Says where the example lies."""
         return f"example {index} of {self.title}"
 
     def labels(self) -> np.ndarray:
@@ -76,11 +86,11 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
         as `train[:1%]`.
 
     Returns:
-      The splits.
+      The training and the test split.
 
     Raises:
-      UserError: the data set is not prepared or half prepared, not for
-        classification, or a split does not exist.
+      UserError: The data set is not prepared, half prepared or damaged, or not for
+        classification; or a split does not exist.
     """
     builder = _builder(config)
     check_whole(Path(builder.data_dir))
@@ -88,44 +98,6 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
         _open_split(config, builder, config.train_split),
         _open_split(config, builder, config.test_split),
     )
-
-
-def check_whole(directory: Path) -> None:
-    """Refuses a data set whose preparation was broken off or that has lost files.
-
-    Args:
-      directory: of the version of a data set, as `<name>/1.0.0`; there need be none.
-
-    Raises:
-      UserError: it is not whole.
-    """
-    if not directory.exists():
-        return _check_not_broken_off(directory.parent)
-    for split in read_only_builder.builder_from_directory(
-        directory
-    ).info.splits.values():
-        for path in map(Path, split.filepaths):
-            if not path.exists() or path.stat().st_size == 0:
-                raise UserError(
-                    f"TFDS data set {directory}",
-                    got=f"no {path.name}"
-                    if not path.exists()
-                    else f"empty {path.name}",
-                    expected=f"all {split.num_shards} files of split {split.name!r}",
-                    remedy="delete that directory and prepare the data set again",
-                )
-
-
-def _check_not_broken_off(directory: Path) -> None:
-    left = sorted(directory.glob("incomplete.*"))
-    if left:
-        raise UserError(
-            f"TFDS data set {directory}",
-            got=f"half prepared: {left[0].name}",
-            expected="a preparation that went to its end",
-            remedy=f"delete {left[0]} (unless it is being written just now) and "
-            "prepare it again",
-        )
 
 
 def _open_split(
@@ -161,7 +133,8 @@ def _open_split(
             expected=f"whole ArrayRecord files in {builder.data_path}",
             remedy="delete that directory and prepare the data set again",
         ) from error
-    records = TfdsRecords(examples, title, len(names))
+    files = builder.info.splits[split.split("[")[0]].filepaths
+    records = TfdsRecords(examples, title, len(names), tuple(map(str, files)))
     channels = 1 if image.shape[-1] == 1 else 3
     return Split(records, tuple(names), channels, title)
 
@@ -174,12 +147,15 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
             expected="the name of a TFDS data set",
             remedy="--config.data.name=cifar10, for example",
         )
+    path = None if config.path is None else os.path.expanduser(config.path)
     if config.name not in _EMBEDDED:
-        return _prepared_builder(config)
+        return _prepared_builder(config.name, path)
     try:
-        builder = make_builder(config.name, _EMBEDDED[config.name](), config.path)
+        builder = make_builder(config.name, _EMBEDDED[config.name](), path)
         tfds.disable_progress_bar()
-        builder.download_and_prepare()
+        writing.write(builder, refuse_leftovers=False)
+    except UserError:
+        raise
     except Exception as error:  # ArrayRecord has errors of its own for a full disk
         raise UserError(
             f"cannot prepare data set {config.name!r}",
@@ -190,18 +166,23 @@ def _builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
+def _prepared_builder(name: str, path: str | None) -> tfds.core.DatasetBuilder:
     try:
         return read_only_builder.builder_from_files(
-            config.name, data_dir=config.path, file_format="array_record"
+            name, data_dir=path, file_format="array_record"
         )
     except Exception as error:  # TFDS raises half a dozen types for "not there"
-        root = Path(config.path or tfds.core.constants.DATA_DIR).expanduser()
-        _check_not_broken_off(root / config.name)
+        root = Path(path or tfds.core.constants.DATA_DIR).expanduser()
+        folder = root / name.replace(":", "/")
+        check_not_broken_off(folder)
+        for described in sorted(folder.glob("**/dataset_info.json")):
+            check_descriptions(described.parent)
+            if "array_record" in described.read_text(errors="replace"):
+                check_whole(described.parent)
         raise UserError(
-            f"TFDS data set {config.name!r} is not prepared",
+            f"TFDS data set {name!r} is not prepared",
             got=f"{type(error).__name__}: {error}",
-            expected=f"ArrayRecord files in {config.path or 'the TFDS directory'}",
-            remedy=f"python -m clonalnet_jax.data.prepare {config.name}, or point "
+            expected=f"ArrayRecord files in {path or 'the TFDS directory'}",
+            remedy=f"python -m clonalnet_jax.data.prepare {name}, or point "
             "--config.data.path to the TFDS directory that holds it",
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clonalnet_jax.configs import default, folder
 from PIL import Image
 from rich.console import Console
 
@@ -16,7 +17,6 @@ from clonalnet_jax.data.class_folders import open_folder
 from clonalnet_jax.data.dataset import open_dataset
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.trained.predict import _find
-from configs import default, folder
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 

@@ -1,170 +1,27 @@
 """What is prepared is what was given, or nothing is."""
 
-import io
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clonalnet_jax.configs import default
 from PIL import Image
 
-from clonalnet_jax.data import open_dataset
 from clonalnet_jax.data.prepare import Request, main, prepare
 from clonalnet_jax.errors import UserError
+from tests.data.sources_made import (
+    read,
+    write_folder,
+    write_tiny_imagenet,
+)
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def read(tmp_path, name, test_split="test", **overrides):
-    config = default.get_config().data
-    config.update(
-        {"source": "tfds", "name": name, "path": str(tmp_path / "tfds")} | overrides
-    )
-    config.test_split = test_split
-    return open_dataset(config, seed=0)
-
-
-def pairs(images, labels):
-    return sorted(
-        (image.tobytes(), int(label))
-        for image, label in zip(images, labels, strict=True)
-    )
-
-
-def contents(source):
-    examples = [source[index] for index in range(len(source))]
-    return pairs([e.image for e in examples], [e.label for e in examples])
-
-
-def jpeg(pixels, **options):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-def write_cifar(root, rng, classes):
-    """The official archive's files with a few random images; returns the splits."""
-    splits, fine = {}, classes == 100
-    names = [f"class {k}" for k in range(classes)]
-    labels_key = b"fine_labels" if fine else b"labels"
-    if fine:
-        meta, files = b"fine_label_names", {"train": ["train"], "test": ["test"]}
-    else:
-        batches = [f"data_batch_{k}" for k in range(1, 6)]
-        meta, files = b"label_names", {"train": batches, "test": ["test_batch"]}
-    contents = {"meta" if fine else "batches.meta": {meta: [n.encode() for n in names]}}
-    for split, parts in files.items():
-        images = rng.integers(256, size=(4 * len(parts), 32, 32, 3), dtype=np.uint8)
-        labels = rng.integers(classes, size=len(images)).tolist()
-        splits[split] = pairs(images, labels)
-        planes = images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
-        for number, part in enumerate(parts):
-            rows = slice(4 * number, 4 * number + 4)
-            contents[part] = {b"data": planes[rows], labels_key: labels[rows]}
-    root.mkdir()
-    for name, content in contents.items():
-        (root / name).write_bytes(pickle.dumps(content, protocol=2))
-    return splits
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["directory", "archive"])
-@pytest.mark.parametrize("classes", [10, 100])
-def test_cifar_archives_come_out_as_they_went_in(tmp_path, rng, classes, packed):
-    source = tmp_path / f"cifar-{classes}-python"
-    splits = write_cifar(source, rng, classes)
-    if packed:
-        with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
-            tar.add(source, source.name)
-        source = tmp_path / "cifar.tar.gz"
-    name = f"cifar{classes}"
-    prepare(Request(name, source, output=str(tmp_path / "tfds")))
-    dataset = read(tmp_path, name)
-    assert contents(dataset.train) == splits["train"]
-    assert contents(dataset.test) == splits["test"]
-    assert dataset.class_names[3] == "class 3"
-
-
-class Malice:
-    """Runs a command when it is unpickled without care."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("where", ["batches.meta", "data_batch_1"])
-def test_a_malicious_archive_is_refused_and_not_run(tmp_path, rng, where):
-    source = tmp_path / "cifar"
-    write_cifar(source, rng, 10)
-    (source / where).write_bytes(pickle.dumps(Malice(tmp_path / "owned"), protocol=2))
-    with pytest.raises(UserError, match="mkdir"):
-        prepare(Request("cifar10", source, output=str(tmp_path / "tfds")))
-    assert not (tmp_path / "owned").exists()
-
-
-def write_tiny_imagenet(root, rng, wnids=("n01", "n02", "n03"), *, val=None):
-    """Three classes of five training and two validation images; some are grey."""
-    files = {"train": [], "validation": []}
-    for label, wnid in enumerate(wnids):
-        (root / "train" / wnid / "images").mkdir(parents=True)
-        for index in range(5):
-            shape = (64, 64) if index == 0 else (64, 64, 3)
-            data = jpeg(rng.integers(256, size=shape, dtype=np.uint8))
-            path = root / "train" / wnid / "images" / f"{wnid}_{index}.JPEG"
-            path.write_bytes(data)
-            files["train"].append((data, label))
-    (root / "val" / "images").mkdir(parents=True)
-    lines = []
-    for index, wnid in enumerate(val or [w for w in wnids for _ in range(2)]):
-        data = jpeg(rng.integers(256, size=(64, 64, 3), dtype=np.uint8))
-        (root / "val" / "images" / f"val_{index}.JPEG").write_bytes(data)
-        lines.append(f"val_{index}.JPEG\t{wnid}\t0\t0\t10\t10\n")
-        if wnid in wnids:
-            files["validation"].append((data, wnids.index(wnid)))
-    (root / "val" / "val_annotations.txt").write_text("".join(lines))
-    (root / "wnids.txt").write_text("\n".join(reversed(wnids)))
-    words = "n01\tcrane, bird\nn02\tcrane\nn03\tgoldfish, Carassius\nn99\tother\n"
-    (root / "words.txt").write_text(words)
-    return files
-
-
-def decoded(files):
-    images = [np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d, _ in files]
-    return pairs(images, [label for _, label in files])
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["directory", "zip"])
-def test_tiny_imagenet_comes_out_as_it_went_in(tmp_path, rng, packed):
-    source = tmp_path / "tiny-imagenet-200"
-    files = write_tiny_imagenet(source, rng)
-    if packed:
-        archive = shutil.make_archive(str(source), "zip", tmp_path, source.name)
-        source = Path(archive)
-    prepare(Request("tiny_imagenet", source, output=str(tmp_path / "tfds")))
-    dataset = read(tmp_path, "tiny_imagenet", "validation")
-    assert contents(dataset.train) == decoded(files["train"])
-    assert contents(dataset.test) == decoded(files["validation"])
-    assert dataset.class_names == ("crane (n01)", "crane (n02)", "goldfish")
-
-
-def write_folder(root, rng):
-    for split in ("train", "val"):
-        for name in ("ant", "cat"):
-            (root / split / name).mkdir(parents=True)
-            for index in range(3):
-                pixels = rng.integers(256, size=(40 + index, 60, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
 
 
 def test_a_folder_comes_out_as_it_went_in(tmp_path, rng):
@@ -242,22 +99,6 @@ def test_a_broken_folder_is_named_and_leaves_nothing(tmp_path, rng, damage, name
     assert not (tmp_path / "tfds" / "mine" / "1.0.0").exists()
 
 
-def test_an_annotation_of_an_unknown_class_is_named(tmp_path, rng):
-    write_tiny_imagenet(tmp_path / "tiny", rng, val=["n01", "n99"])
-    with pytest.raises(UserError, match="n99"):
-        prepare(Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds"))
-
-
-def test_a_label_out_of_range_is_named(tmp_path, rng):
-    write_cifar(tmp_path / "cifar", rng, 10)
-    path = tmp_path / "cifar" / "test_batch"
-    content = pickle.loads(path.read_bytes())
-    content[b"labels"][0] = 10
-    path.write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(UserError, match="to 10"):
-        prepare(Request("cifar10", tmp_path / "cifar", output=f"{tmp_path}/tfds"))
-
-
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
 def test_a_damaged_archive_is_named(tmp_path, rng, suffix):
     path = tmp_path / f"archive{suffix}"
@@ -312,7 +153,7 @@ def test_a_preparation_that_was_killed_is_not_taken_for_whole(tmp_path, rng):
     ):
         with pytest.raises(UserError, match="half prepared: incomplete"):
             attempt()
-    for left in (tmp_path / "tfds" / "tiny_imagenet").iterdir():
+    for left in (tmp_path / "tfds" / "tiny_imagenet").glob("incomplete.*"):
         shutil.rmtree(left)
     prepare(Request("tiny_imagenet", tmp_path / "tiny", output=f"{tmp_path}/tfds"))
     assert len(read(tmp_path, "tiny_imagenet", "validation").test) == 6
@@ -348,3 +189,25 @@ assert "tensorflow" not in sys.modules
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_two_first_preparations_at_once_both_find_the_data_set(tmp_path):
+    command = [sys.executable, "-m", "clonalnet_jax.data.prepare", "digits"]
+    command += [f"--output={tmp_path}/tfds"]
+    starts = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in starts:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "test: 1,497 images" in output
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["digits", "--name=mine", "--output=~/tfds"]) == 0
+    assert (tmp_path / "tfds" / "mine" / "1.0.0").is_dir()
+    assert len(read(tmp_path, "mine", path="~/tfds").train) == 300

@@ -1,70 +1,116 @@
-"""Reads a directory, a zip file or a tar file alike."""
+"""Reads a directory, a zip file or a tar file alike, without unpacking to the disk."""
 
 import functools
-import io
-import tarfile
-import zipfile
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from clonalnet_jax.data.builders import packed
+from clonalnet_jax.data.image_files import is_hidden, look_through, read_image_file
 from clonalnet_jax.errors import UserError
 
 Tree = Mapping[str, Callable[[], bytes]]
 
 
 def open_tree(path: Path, *, below: str) -> Tree:
-    """The files of a directory or archive.
+    """Lists the files of a directory or archive.
+
+    Hidden files and what macOS and network stores add (`._x`, `__MACOSX`, `@eaDir`) are
+    left out, and nothing is written. An archive's checksums are compared: those of a
+    compressed tar file here, those of a member of a zip file when it is read.
 
     Args:
-      path: a directory, `.zip`, `.tar`, `.tar.gz` or `.tgz`.
-      below: a file whose folder is the root; what lies outside is left out.
+      path: A directory, `.zip`, `.tar`, `.tar.gz`, `.tar.bz2` or `.tar.xz`; what it is
+        shows in its content, not in its name.
+      below: A file whose folder is the root; the files outside are left out.
 
     Returns:
-      By name relative to the root, a function that reads the file.
+      For the name of each file relative to the root, a function that reads it.
 
     Raises:
-      UserError: there is no such path, it is damaged, or `below` is not in it.
+      UserError: There is no such path, it is damaged or encrypted, a link leads nowhere
+        or round in a circle, a member lies outside, or `below` is not there, or twice.
     """
+    path = path.expanduser()
     try:
-        files = _open(path)
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        files = _list_folder(path) if path.is_dir() else packed.open_archive(path)
+    except UserError:
+        raise
+    except packed.ERRORS as error:
         raise damaged(path, error) from error
-    roots = sorted((name for name in files if _is(name, below)), key=len)
-    if not roots:
-        raise UserError(
-            f"--source {path}",
-            got=f"{len(files)} files, none of them called {below}",
-            expected=f"the official directory or archive, which holds {below}",
-            remedy="give the directory or archive as it was downloaded",
-        )
-    root = roots[0].removesuffix(below)
-    return {n.removeprefix(root): f for n, f in files.items() if n.startswith(root)}
+    files = {
+        name: file
+        for name, file in files.items()
+        if not any(is_hidden(part) for part in name.split("/"))
+    }
+    root = _root(path, list(files), below)
+    return {
+        name.removeprefix(root): _guarded(path, name, read)
+        for name, read in files.items()
+        if name.startswith(root)
+    }
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """An error about an archive that cannot be read."""
+    """Makes an error about an archive that cannot be read."""
     return UserError(
-        f"--source {path}",
-        got=f"{type(error).__name__}: {error}",
-        expected="a directory, or a whole .zip, .tar or .tar.gz file",
+        f"--source {escaped(str(path))}",
+        got=escaped(f"{type(error).__name__}: {error}"),
+        expected="a directory, or a whole .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz",
         remedy="check the path, or download it again",
     )
 
 
-def _is(name: str, file: str) -> bool:
-    return name == file or name.endswith(f"/{file}")
+def escaped(name: str) -> str:
+    """The name of a file with what is not UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _open(path: Path) -> dict[str, Callable[[], bytes]]:
-    if path.is_dir():
-        found = (p for p in path.rglob("*") if p.is_file())
-        return {p.relative_to(path).as_posix(): p.read_bytes for p in found}
-    if path.suffix == ".zip":
-        archive = zipfile.ZipFile(path)
-        names = (name for name in archive.namelist() if not name.endswith("/"))
-        return {name: functools.partial(archive.read, name) for name in names}
-    # A compressed tar file cannot be entered in the middle: it is read as a whole.
-    with tarfile.open(path) as tar:
-        members = ((member.name, tar.extractfile(member)) for member in tar)
-        files = {name: io.BytesIO(file.read()) for name, file in members if file}
-    return {name: file.getvalue for name, file in files.items()}
+def _root(path: Path, names: list[str], below: str) -> str:
+    """The folder of `below`, with its slash: the one that lies highest."""
+    found = [name for name in names if f"/{name}".endswith(f"/{below}")]
+    top = min((name.count("/") for name in found), default=0)
+    highest = sorted(name for name in found if name.count("/") == top)
+    if len(highest) == 1:
+        return highest[0].removesuffix(below)
+    raise UserError(
+        f"--source {escaped(str(path))}",
+        got=f"more than one: {escaped(', '.join(highest[:3]))}"
+        if highest
+        else f"{len(names)} files, none of them called {below}",
+        expected=f"the official directory or archive, which holds one {below}",
+        remedy="give the directory or archive as it was downloaded",
+    )
+
+
+def _list_folder(root: Path) -> dict[str, Callable[[], bytes]]:
+    files: dict[str, Callable[[], bytes]] = {}
+    for found in look_through(root):
+        if found.kind == "loop":
+            raise UserError(
+                f"--source {escaped(str(root))}",
+                got=f"{escaped(found.path)}, a link to a folder above it",
+                expected="links that lead somewhere else",
+                remedy="remove the link",
+            )
+        if found.kind in ("image", "other"):
+            read = functools.partial(read_image_file, root / found.path)
+            files[found.path.replace(os.sep, "/")] = read
+    return files
+
+
+def _guarded(path: Path, name: str, read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Reads a file and says which it was where that fails."""
+
+    def guarded() -> bytes:
+        try:
+            return read()
+        except packed.ERRORS as error:
+            raise UserError(
+                f"--source {escaped(str(path))}, file {escaped(name)}",
+                got=escaped(f"{type(error).__name__}: {error}"),
+                expected="a whole file",
+                remedy="mend or remove it, or download the archive again",
+            ) from error
+
+    return guarded

@@ -1,19 +1,24 @@
 """What a data set consists of, and the TFDS builder that writes it as ArrayRecord."""
 
 import io
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import naming
+
+from clonalnet_jax.errors import UserError
 
 
 class EncodedImage(NamedTuple):
     """One example to be written.
 
     Attributes:
-      name: where it comes from; unique in its split.
-      image: the bytes of an image file.
-      label: index of its class.
+      name: Where it comes from; unique in its split.
+      image: The bytes of an image file.
+      label: Index of its class.
     """
 
     name: str
@@ -25,31 +30,39 @@ class Content(NamedTuple):
     """A data set to be written.
 
     Attributes:
-      description: what it is and where it comes from.
-      class_names: in the order of the labels.
+      description: What it is and where it comes from.
+      class_names: The names in the order of the labels.
       shape: `(height, width, channels)`, None where images differ.
-      splits: by name, a function that goes through the examples.
+      splits: By name, a function that goes through the examples.
+      notes: Lines that tell the user what was passed over or is not as published.
     """
 
     description: str
     class_names: tuple[str, ...]
     shape: tuple[int | None, int | None, int]
     splits: Mapping[str, Callable[[], Iterator[EncodedImage]]]
+    notes: tuple[str, ...] = ()
 
 
 def make_builder(
     name: str, content: Content, data_dir: str | None
 ) -> tfds.core.GeneratorBasedBuilder:
-    """A TFDS builder of version 1.0.0, which needs no TensorFlow.
+    """Makes a TFDS builder of version 1.0.0, which needs no TensorFlow.
 
     Args:
-      name: of the data set.
-      content: what to write.
+      name: The data set's name.
+      content: What to write.
       data_dir: TFDS's directory; None for its default.
 
     Returns:
-      The builder; `download_and_prepare` writes.
+      The builder; `writing.write` writes.
+
+    Raises:
+      UserError: TFDS would read other class names than it was given, or cannot find a
+        data set of this name.
     """
+    check_name(name)
+    _check_class_names(content.class_names)
 
     # Stock data sets may have the same name; theirs and ours are read alike.
     class Builder(
@@ -78,7 +91,62 @@ def make_builder(
             raise NotImplementedError  # the splits bring their own
 
     Builder.name = name
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
     return Builder(data_dir=data_dir, file_format="array_record")
+
+
+def check_name(name: str) -> None:
+    """Refuses a name under which TFDS would not find the data set again.
+
+    Args:
+      name: The data set's name.
+
+    Raises:
+      UserError: The name holds something else than small letters, digits and `_`.
+    """
+    try:
+        read = naming.parse_builder_name_kwargs(name)
+    except ValueError:
+        read = None
+    if read == (naming.DatasetName(name=name), {}) and name.isidentifier():
+        return
+    mended = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    if not mended[:1].isalpha():
+        mended = f"data_{mended}".rstrip("_")
+    raise UserError(
+        "--name",
+        got=repr(name),
+        expected="small letters, digits and '_' after a letter: what TFDS can address",
+        remedy=f"--name={mended}",
+    )
+
+
+def _check_class_names(names: tuple[str, ...]) -> None:
+    """TFDS writes a name a line, and reads without blank lines and blanks around."""
+    for name in names:
+        if not name or name != name.strip() or "\n" in name or "\r" in name:
+            got = f"{name!r}: a line break, a blank at an end, or nothing"
+        elif not _is_utf8(name):
+            got = f"{name!r}, which is not UTF-8"
+        elif names.count(name) > 1:
+            got = f"{name!r} more than once"
+        else:
+            continue
+        raise UserError(
+            "the name of a class",
+            got=got,
+            expected="names that a file with one name a line gives back",
+            remedy="rename the class's folder or mend the list of names",
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _generate(examples: Iterator[EncodedImage]) -> Iterator[tuple[str, dict[str, Any]]]:

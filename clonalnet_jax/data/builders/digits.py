@@ -18,7 +18,7 @@ TRAIN_EXAMPLES = 300
 
 
 def digits() -> Content:
-    """The data set; it is loaded when it is written."""
+    """Describes the data set; the images are loaded when they are written."""
     train, test = slice(0, TRAIN_EXAMPLES), slice(TRAIN_EXAMPLES, None)
     return Content(
         description=__doc__,

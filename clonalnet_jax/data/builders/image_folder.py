@@ -4,22 +4,23 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from clonalnet_jax.data.builders.archives import escaped
 from clonalnet_jax.data.builders.content import Content, EncodedImage
 from clonalnet_jax.data.class_folders import open_folder
 from clonalnet_jax.data.records import Split
 
 
 def image_folder(source: Path) -> Content:
-    """The images of a folder, divided as `config.data.source = "folder"` divides them.
+    """Reads the images of a folder, divided as `config.data.source = "folder"` does.
 
     Args:
       source: `<source>/<split>/<class>/<image>` or `<source>/<class>/<image>`.
 
     Returns:
-      Splits `train` and `test`.
+      Splits `train` and `test`; the notes say what was passed over.
 
     Raises:
-      UserError: a folder is missing or empty, or the splits have other classes.
+      UserError: A folder is missing or empty, or the splits have other classes.
     """
     train, test = open_folder(source)
     return Content(
@@ -30,6 +31,7 @@ def image_folder(source: Path) -> Content:
             "train": functools.partial(_examples, train),
             "test": functools.partial(_examples, test),
         },
+        notes=(*train.notes, *test.notes),
     )
 
 
@@ -37,4 +39,4 @@ def _examples(split: Split) -> Iterator[EncodedImage]:
     for index in range(len(split.records)):
         image, label = split.records[index]
         assert isinstance(image, bytes)
-        yield EncodedImage(split.records.name(index), image, label)
+        yield EncodedImage(escaped(split.records.name(index)), image, label)
