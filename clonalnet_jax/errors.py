@@ -97,19 +97,7 @@ _UNSAFE = re.compile(
 )
 _FIELD = 4000  # characters of a message's field: more than a screen holds
 # A spreadsheet takes a cell that begins so for a formula, and some formulas run.
-_FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
-)
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def displayable(text: object, *, limit: int | None = 200) -> str:
