@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from clonalnet_jax.data.dataset import open_splits
-from clonalnet_jax.data.image_files import printable
 from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
@@ -152,7 +151,9 @@ def _list(console: Console, title: str, lines: list[str]) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        displayable_lines(text), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def main(config: ConfigDict, arguments: list[str]) -> int:

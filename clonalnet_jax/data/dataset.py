@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import class_folders, tfds_source
-from clonalnet_jax.data.image_files import printable
 from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
@@ -19,7 +18,7 @@ from clonalnet_jax.data.sources import (
     check_skipped,
     whole_image,
 )
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable
 
 # Decoded data sets up to this size lie on the device unless the config says otherwise:
 # ImageNet-100 at 64 pixels does, and every CIFAR.
@@ -194,7 +193,7 @@ def _decode(
         errors = list(pool.map(read, range(len(images))))
     found = [error for error in errors if error]
     check_skipped(len(found), len(images), found)
-    notes = [printable(f"SKIPPED {error.culprit}") for error in found]
+    notes = [displayable(f"SKIPPED {error.culprit}") for error in found]
     if not found:
         return Arrays(pixels, labels, images), notes
     good = np.flatnonzero([error is None for error in errors])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clonalnet_jax.data.formats import EXTENSIONS, BadImageError
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable
 
 # Folders of network stores, operating systems and editors that hold copies, thumbnails
 # or what was deleted, in lower case; and every name that starts with a dot is hidden.
@@ -106,12 +106,7 @@ def describe(folder: Path, found: Iterable[Found]) -> list[str]:
         if paths := by_kind.get(kind):
             which = _endings(paths) if kind == "other" else _some(paths)
             lines.append(f"{len(paths):,} {one if len(paths) == 1 else many} ({which})")
-    return [printable(f"IGNORED in {folder}: {line}") for line in lines]
-
-
-def printable(text: str) -> str:
-    """The text, with bytes of file names that are not UTF-8 escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return [displayable(f"IGNORED in {folder}: {line}") for line in lines]
 
 
 _WORDS = {

@@ -9,11 +9,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from clonalnet_jax.errors import printable, unknown_name
+from clonalnet_jax.errors import csv_cell, displayable, unknown_name
 from clonalnet_jax.trained.predict import Prediction, Ranking, predict_files
 
 _COLUMNS = ("image", "kind", "rank", "class", "value", "error")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def run_predict(
@@ -58,10 +57,10 @@ def write_text(predictions: Iterable[Prediction]) -> int:
     """
     console, unreadable = Console(soft_wrap=True), 0
     for prediction in predictions:
-        path = printable(str(prediction.path))
+        path = displayable(str(prediction.path))
         if prediction.error:
             unreadable += 1
-            lines = [f"SKIPPED {path}: {printable(prediction.error)}"]
+            lines = [f"SKIPPED {path}: {displayable(prediction.error)}"]
         else:
             lines = [path, *_shares(prediction.top)]
             lines += ["  what confused the baseline:"]
@@ -85,14 +84,14 @@ def write_csv(predictions: Iterable[Prediction]) -> int:
     writer, unreadable = csv.writer(sys.stdout, lineterminator="\n"), 0
     writer.writerow(_COLUMNS)
     for prediction in predictions:
-        path = _cell(str(prediction.path))
+        path = csv_cell(str(prediction.path))
         if prediction.error:
             unreadable += 1
-            writer.writerow([path, "error", "", "", "", _cell(prediction.error)])
+            writer.writerow([path, "error", "", "", "", csv_cell(prediction.error)])
         rankings = {"top": prediction.top, "confusing": prediction.confusing}
         for kind, ranking in rankings.items():
             for rank, (name, value) in enumerate(ranking, 1):
-                writer.writerow([path, kind, rank, _cell(name), f"{value:.6g}", ""])
+                writer.writerow([path, kind, rank, csv_cell(name), f"{value:.6g}", ""])
     return unreadable
 
 
@@ -114,12 +113,7 @@ def write_json(predictions: Iterable[Prediction]) -> int:
 
 
 def _shares(ranking: Ranking) -> list[str]:
-    return [f"  {100 * value:5.1f} %  {printable(name)}" for name, value in ranking]
-
-
-def _cell(text: str) -> str:
-    text = printable(text)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return [f"  {100 * value:5.1f} %  {displayable(name)}" for name, value in ranking]
 
 
 _WRITERS: dict[str, Callable[[Iterable[Prediction]], int]] = {

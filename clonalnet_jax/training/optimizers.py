@@ -10,47 +10,68 @@ from ml_collections import ConfigDict
 SCHEDULES = ("cosine", "step", "constant")
 """Names that `config.optimizer.schedule` may have."""
 
+# Arrays of more than one axis that are vectors to timm's `no_weight_decay`, too.
+_NEVER_DECAYED = ("cls_token", "pos_embed")
+
 
 def make_schedule(
     config: ConfigDict, *, num_steps: int, steps_per_epoch: float
 ) -> optax.Schedule:
-    """The learning rate as a function of the step.
+    """Gives the learning rate as a function of the step.
 
     Args:
-      config: `config.optimizer`.
-      num_steps: of the whole run.
-      steps_per_epoch: fractional where the batch does not divide the data.
+      config: The part `config.optimizer`.
+      num_steps: The number of steps of the whole run.
+      steps_per_epoch: The steps that make an epoch, a fraction where the batch does not
+        divide the data.
 
     Returns:
-      Step to learning rate: a linear warm-up, then `cosine` to 0, `step` (times
-      `decay_rate` at each of `decay_epochs`) or `constant`.
+      The step's learning rate: a linear warm-up, then `cosine` to 0, `step` or
+      `constant`. `step` is PyTorch's MultiStepLR: every one of `decay_epochs`, counted
+      from the start of the run, multiplies the rate by `decay_rate` from its step on.
+      An epoch that is named twice decays twice, and one within the warm-up lowers the
+      ramp too, as PyTorch's ChainedScheduler of LinearLR and MultiStepLR has it.
     """
     peak = config.learning_rate
     warmup = min(round(config.warmup_epochs * steps_per_epoch), num_steps - 1)
+    decays: dict[int, float] = {}
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, num_steps - warmup)
     elif config.schedule == "step":
-        decays = [round(epoch * steps_per_epoch) for epoch in config.decay_epochs]
-        boundaries = {
-            step - warmup: config.decay_rate for step in decays if step > warmup
-        }
-        main = optax.piecewise_constant_schedule(peak, boundaries)
+        decays = _decays(config, steps_per_epoch)
+        # Decays of the warm-up lie before step 0 of what follows it: they are done.
+        after = {step - warmup: factor for step, factor in decays.items()}
+        main = optax.piecewise_constant_schedule(peak, after)
     else:
         main = optax.constant_schedule(peak)
     if not warmup:
         return main
     ramp = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-    return optax.join_schedules([ramp, main], [warmup])
+    lowered = optax.piecewise_constant_schedule(1.0, decays)
+
+    def rising(step: jax.Array) -> jax.Array:
+        return ramp(step) * lowered(step)
+
+    return optax.join_schedules([rising, main], [warmup])
+
+
+def _decays(config: ConfigDict, steps_per_epoch: float) -> dict[int, float]:
+    """What the rate is multiplied by from each step on."""
+    decays: dict[int, float] = {}
+    for epoch in config.decay_epochs:
+        step = round(epoch * steps_per_epoch)
+        decays[step] = decays.get(step, 1.0) * config.decay_rate
+    return decays
 
 
 def make_optimizer(
     config: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The optimiser, behind a clipping of the whole gradient's norm if one is asked.
+    """Makes the optimiser, behind a clipping of the gradient's norm where one is asked.
 
     Args:
-      config: `config.optimizer`.
-      schedule: from `make_schedule`.
+      config: The part `config.optimizer`.
+      schedule: The learning rate by step, from `make_schedule`.
 
     Returns:
       The optax transformation.
@@ -97,7 +118,16 @@ def _lars(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransfo
 
 
 def _decayed(config: ConfigDict) -> Callable[[Any], Any] | None:
-    return None if config.decay_vectors else _is_kernel
+    return None if config.decay_vectors else _is_decayed
+
+
+def _is_decayed(params: Any) -> Any:
+    """Kernels alone: no bias, scale of a norm, position embedding or class token."""
+
+    def decayed(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and path[-1].key not in _NEVER_DECAYED
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def _is_kernel(params: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import jax
 
-from clonalnet_jax.errors import UserError, printable
+from clonalnet_jax.errors import UserError, displayable
 from clonalnet_jax.runtime.processes import agreed
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -88,7 +88,7 @@ def _read(signature: Path) -> str:
     except OSError:
         return ""
     with open(file, encoding="utf-8", errors="replace") as opened:
-        return printable(opened.read(500).strip())
+        return displayable(opened.read(500).strip())
 
 
 def _write(signature: Path, text: str) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 from clonalnet_jax.configs import default
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
@@ -53,6 +55,36 @@ def test_steps_are_counted_from_the_start_also_with_a_warm_up():
         schedule="step", learning_rate=1.0, decay_epochs=(3.0, 5.0), warmup_epochs=1.0
     )
     np.testing.assert_allclose(rates(config)[[29, 30]], [1.0, 0.1], rtol=1e-6)
+
+
+DECAYS = st.lists(st.integers(0, 40), max_size=5)
+
+
+@given(DECAYS, st.integers(0, 20), st.floats(0.05, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_every_decay_counts_wherever_the_warm_up_ends(decays, warmup, rate):
+    """As MultiStepLR is documented: the rate to the number of milestones reached."""
+    config = optimizer_config(
+        schedule="step",
+        learning_rate=1.0,
+        decay_epochs=tuple(map(float, decays)),
+        decay_rate=rate,
+        warmup_epochs=float(warmup),
+    )
+    steps = np.arange(46)
+    values = jax.vmap(make_schedule(config, num_steps=45, steps_per_epoch=1.0))(steps)
+    reached = (np.array(decays, int)[:, None] <= steps).sum(axis=0)
+    start = 1 / (warmup + 1)
+    ramp = np.minimum(1.0, start + (1 - start) * steps / max(1, warmup))
+    ramp[warmup:] = 1.0
+    np.testing.assert_allclose(values, ramp * rate**reached, rtol=1e-5)
+
+
+def test_two_epochs_that_round_to_one_step_decay_twice():
+    config = optimizer_config(
+        schedule="step", learning_rate=1.0, decay_epochs=(3.01, 3.02)
+    )
+    np.testing.assert_allclose(rates(config)[[29, 30]], [1.0, 0.01], rtol=1e-6)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -112,6 +144,20 @@ def test_vectors_can_be_kept_from_decay(name):
     kernels = one_update(TREE, still, **decay, decay_vectors=False)
     assert float(kernels["bias"][0]) == 2.0
     assert (abs(kernels["kernel"]) < abs(TREE["kernel"])).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_position_embeddings_and_class_tokens_are_no_kernels(name):
+    """As timm's vision transformers say in `no_weight_decay`."""
+    tree = {"pos_embed": jnp.ones((1, 3, 2)), "cls_token": jnp.ones((1, 1, 2)), **TREE}
+    still = jax.tree.map(jnp.zeros_like, tree)
+    decay = {"name": name, "weight_decay": 0.1}
+    moved = one_update(tree, still, **decay, decay_vectors=False)
+    for kept in ("pos_embed", "cls_token", "bias"):
+        np.testing.assert_array_equal(moved[kept], tree[kept])
+    assert (abs(moved["kernel"]) < abs(tree["kernel"])).all()
+    moved = one_update(tree, still, **decay)
+    assert (moved["pos_embed"] < 1).all()
 
 
 def test_a_long_gradient_is_cut_to_the_greatest_norm_and_a_short_one_is_not():
