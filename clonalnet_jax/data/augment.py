@@ -31,16 +31,16 @@ def make_preprocess(
     """Builds the function from a batch to the network's input.
 
     Args:
-      mean: per channel, of pixels in [0, 1]; or one value for all channels.
-      std: likewise.
-      crop_padding: pixels of black around the image before a random crop of its
+      mean: Mean of each channel, of pixels in [0, 1]; or one value for all channels.
+      std: Standard deviation of each channel, or one value for all channels.
+      crop_padding: Pixels of black around the image before a random crop of its
         size; 0 for none.
-      flip: whether to mirror left and right, half of the time.
-      cutout: side in pixels of a square, centred anywhere, that is set to the mean
+      flip: Whether to mirror left and right, half of the time.
+      cutout: Side in pixels of a square, centred anywhere, that is set to the mean
         (DeVries and Taylor 2017, arXiv 1708.04552); 0 for none.
-      mixup_alpha: of mixup; 0 for none. See `mixing.mix`.
-      cutmix_alpha: of cutmix; 0 for none.
-      num_classes: read only where images are mixed.
+      mixup_alpha: Strength of mixup; 0 for none. `mixing.mix` says more.
+      cutmix_alpha: Strength of cutmix; 0 for none.
+      num_classes: Number of classes; read only where images are mixed.
 
     Returns:
       `(batch, key) -> (images, labels)`. The batch has `image` uint8 `[b, h, w, c]`,

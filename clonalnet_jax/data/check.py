@@ -24,7 +24,7 @@ _SHOWN = 20
 
 
 class Findings(NamedTuple):
-    """What is to be known of a data set.
+    """The facts about a data set that are worth a look.
 
     Attributes:
       class_names: The names of the classes, in the order of the labels.
@@ -59,13 +59,13 @@ def check(config: ConfigDict) -> Findings:
     """Decodes every image of both splits.
 
     Args:
-      config: `config.data`.
+      config: The part `data` of a config.
 
     Returns:
       The findings.
 
     Raises:
-      UserError: the data set cannot be opened.
+      UserError: The data set cannot be opened.
     """
     splits = open_splits(config)
     train, test = (list(_look(split, config.max_pixels)) for split in splits)

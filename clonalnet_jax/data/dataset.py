@@ -27,15 +27,15 @@ _ON_DEVICE_BYTES = 2 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What a run trains on and is judged by.
+    """The examples that a run trains on and is judged by.
 
     Attributes:
-      train: training examples.
-      holdout: part of the training data kept aside to pick a checkpoint; may be empty.
-      test: what every reported figure is measured on.
-      class_names: in the order of the labels.
-      image_shape: `(height, width, channels)`.
-      notes: what a user should be told of it, a line each.
+      train: Training examples.
+      holdout: Part of the training data kept aside to pick a checkpoint; may be empty.
+      test: The examples on which every reported figure is measured.
+      class_names: Names of the classes, in the order of the labels.
+      image_shape: Shape of every image, `(height, width, channels)`.
+      notes: Lines that a user should be told: files that are not used or not read.
     """
 
     train: Source
@@ -55,15 +55,15 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
     """Opens, checks and splits the data set that `config.data` names.
 
     Args:
-      config: `config.data`.
-      seed: picks the held-out examples; the same whatever else the run does.
+      config: The part `data` of a config.
+      seed: Picks the held-out examples; the same whatever else the run does.
 
     Returns:
       The data set: decoded in memory where `config.on_device` says so or, if that is
       None, where it is small and its images are used as they are.
 
     Raises:
-      UserError: the data set is missing, broken or does not fit the config.
+      UserError: The data set is missing, broken or does not fit the config.
     """
     SEED.check("config.seed", seed)
     train, test = open_splits(config)
@@ -92,13 +92,13 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     """Opens the training and the test split; no image is decoded.
 
     Args:
-      config: `config.data`.
+      config: The part `data` of a config.
 
     Returns:
       Training and test split, of the same classes.
 
     Raises:
-      UserError: the data set is missing or does not fit the config.
+      UserError: The data set is missing or does not fit the config.
     """
     check_data(config)
     if config.synthetic:
@@ -176,7 +176,7 @@ def _on_device(config: ConfigDict, shape: tuple[int, int, int], count: int) -> b
 def _decode(
     images: Images, shape: tuple[int, int, int], on_error: str
 ) -> tuple[Arrays, list[str]]:
-    """Decodes a source; also gives what there is to say of skipped images."""
+    """Decodes a source; also gives a line for each image that was skipped."""
     pixels = np.zeros((len(images), *shape), np.uint8)
     labels = np.zeros(len(images), np.int32)
 

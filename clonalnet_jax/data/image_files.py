@@ -45,9 +45,9 @@ class Found(NamedTuple):
 
     Attributes:
       path: The path relative to where the search began.
-      kind: `image`, or why it is passed over: `hidden`; `other`, a file that does not
-        end as an image does; `workdir`, the directory of a training; `loop`, a link
-        that leads back to a folder above it.
+      kind: Either `image` or why it is passed over: `hidden`; `other`, a file that
+        does not end as an image does; `workdir`, the directory of a training; `loop`, a
+        link that leads back to a folder above it.
     """
 
     path: str

@@ -50,8 +50,8 @@ class Rows:
     """An image whose rows are decoded once it is known which are wanted.
 
     Attributes:
-      height: pixels.
-      width: pixels.
+      height: Height of the upright image in pixels.
+      width: Its width.
     """
 
     def __init__(

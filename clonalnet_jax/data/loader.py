@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 class Loading(NamedTuple):
-    """How images are read; nothing of it changes what is read.
+    """How images are read, which does not change the pixels that come out.
 
     Attributes:
-      shape: `(height, width, channels)` of every image.
-      on_error: `raise`, or `skip` what cannot be decoded.
-      threads: that read ahead, in every worker.
-      workers: processes; 0 reads in threads of this one.
+      shape: Shape of every image, `(height, width, channels)`.
+      on_error: `raise`, or `skip` to pass over images that cannot be decoded.
+      threads: Number of threads that read ahead, in every worker.
+      workers: Number of processes; 0 reads in threads of this one.
     """
 
     shape: tuple[int, int, int]
@@ -51,11 +51,11 @@ def train_indices(
     next.
 
     Args:
-      size: number of examples.
-      batch_size: global, over all processes.
-      seed: of the order.
-      start_step: steps already done.
-      num_steps: steps of the whole run.
+      size: Number of examples.
+      batch_size: Size of the global batch, over all processes.
+      seed: Seed of the order.
+      start_step: Number of steps already done.
+      num_steps: Number of steps of the whole run.
 
     Yields:
       `index` (of the example in its source) and `epoch`, int32 `[b]`, where b is
@@ -80,12 +80,12 @@ def train_batches(
     The augmentation of an example depends on (seed, epoch, index) alone.
 
     Args:
-      source: training examples.
-      loading: how to read them.
-      batch_size: as `train_indices`.
-      seed: of order and augmentation.
-      start_step: as `train_indices`.
-      num_steps: as `train_indices`.
+      source: Training examples.
+      loading: How to read them.
+      batch_size: Size of the global batch, over all processes.
+      seed: Seed of order and augmentation.
+      start_step: Number of steps already done.
+      num_steps: Number of steps of the whole run.
 
     Yields:
       `image` uint8 `[b, h, w, c]`, `label`, `index`, `epoch`, int32 `[b]`, and
@@ -93,7 +93,7 @@ def train_batches(
       one of the source stands.
 
     Raises:
-      UnreadableImageError: an image cannot be read, unless `on_error` is `skip`.
+      UnreadableImageError: An image cannot be read, unless `on_error` is `skip`.
     """
     make = functools.partial(_train_batch, source, loading, _share(batch_size), seed)
     yield from _read(make, range(start_step, num_steps), loading)
@@ -103,9 +103,9 @@ def eval_indices(size: int, *, batch_size: int, start_step: int = 0) -> Iterator
     """Which examples this process's share of padded batches holds: each exactly once.
 
     Args:
-      size: number of examples.
-      batch_size: global, over all processes.
-      start_step: batches to leave out.
+      size: Number of examples.
+      batch_size: Size of the global batch, over all processes.
+      start_step: Number of batches to leave out.
 
     Yields:
       `index` int32 `[b]` and `mask` float32 `[b]`: 0 marks the padding of the end.
@@ -121,17 +121,17 @@ def eval_batches(
     """The examples of `eval_indices`.
 
     Args:
-      source: examples.
-      loading: how to read them.
-      batch_size: global, over all processes.
-      start_step: batches to leave out.
+      source: Examples to evaluate.
+      loading: How to read them.
+      batch_size: Size of the global batch, over all processes.
+      start_step: Number of batches to leave out.
 
     Yields:
       `image`, `label`, `mask`, and `skipped`, bool `[b]`: an image that could not be
       read, whose mask is 0.
 
     Raises:
-      UnreadableImageError: an image cannot be read, unless `on_error` is `skip`.
+      UnreadableImageError: An image cannot be read, unless `on_error` is `skip`.
     """
     make = functools.partial(_eval_batch, source, loading, _share(batch_size))
     steps = range(start_step, -(-len(source) // batch_size))
@@ -142,8 +142,8 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
     """Draws items before they are asked for, so that transfers overlap the step.
 
     Args:
-      items: such as batches on their way to the device.
-      count: how many to hold.
+      items: Any items, such as batches on their way to the device.
+      count: Number of items to hold.
 
     Yields:
       The items, in order.
@@ -219,7 +219,7 @@ def _train_batch(
 def _readable(
     source: Source, loading: Loading, index: int, rng: np.random.Generator
 ) -> tuple[DecodedImage, bool]:
-    """An example, or the next that can be read; and whether it is another."""
+    """An example or, if it cannot be read, the next one; and whether it is that."""
     for offset in range(len(source)):
         place = (index + offset) % len(source)
         try:

@@ -19,12 +19,13 @@ def mix(
     With both alphas above 0 every example takes one of the two, with equal chance.
 
     Args:
-      keys: one for each example `[b]`.
-      images: `[b, h, w, c]`.
-      labels: distributions `[b, classes]`.
-      mixup_alpha: the share of an image is drawn from Beta(alpha, alpha) (Zhang et al.
+      keys: A key for each example, `[b]`.
+      images: The images, `[b, h, w, c]`.
+      labels: Their labels as distributions, `[b, classes]`.
+      mixup_alpha: The share of an image is drawn from Beta(alpha, alpha) (Zhang et al.
         2018, arXiv 1710.09412); 0 for no mixup.
-      cutmix_alpha: likewise of a pasted box (Yun et al. 2019, arXiv 1905.04899).
+      cutmix_alpha: The share that a pasted box leaves of an image is drawn in the
+        same way (Yun et al. 2019, arXiv 1905.04899); 0 for no cutmix.
 
     Returns:
       Images `[b, h, w, c]`, and labels `[b, classes]` that still add up to 1.

@@ -18,11 +18,11 @@ def jitter_color(
     """Torchvision's `ColorJitter`: four changes in random order.
 
     Args:
-      image: RGB or grey.
-      rng: random numbers.
-      strengths: of brightness, contrast and saturation, whose factors are drawn from
-        `[max(0, 1 - strength), 1 + strength]`, and of hue, whose shift is drawn from
-        `[-strength, strength]` turns, at most 0.5.
+      image: An image of mode RGB or L.
+      rng: Random numbers.
+      strengths: Those of brightness, contrast and saturation, whose factors are drawn
+        from `[max(0, 1 - strength), 1 + strength]`, and of hue, whose shift is drawn
+        from `[-strength, strength]` turns, at most 0.5.
 
     Returns:
       An image of the same size and mode.
@@ -45,8 +45,8 @@ def shift_hue(image: Image.Image, turns: float) -> Image.Image:
     """Turns the hue of an RGB image; a grey one has none.
 
     Args:
-      image: RGB or grey.
-      turns: -0.5 to 0.5.
+      image: An image of mode RGB or L.
+      turns: Part of a whole turn, -0.5 to 0.5.
 
     Returns:
       An image of the same size and mode.
@@ -63,9 +63,10 @@ class Operation(NamedTuple):
     """One of RandAugment's operations.
 
     Attributes:
-      apply: `(image, magnitude) -> image`.
-      magnitudes: `(bins, size) -> values`; None where there is nothing to set.
-      signed: whether the magnitude is negative half of the time.
+      apply: The operation, `(image, magnitude) -> image`.
+      magnitudes: Gives the strength of each magnitude for an image's side in pixels,
+        `(size) -> [31]`; None where there is nothing to set.
+      signed: Whether the strength is negative half of the time.
     """
 
     apply: Callable[[Image.Image, float], Image.Image]
@@ -79,13 +80,13 @@ def rand_augment(
     """RandAugment (Cubuk et al. 2020, arXiv 1909.13719), torchvision's operations.
 
     Args:
-      image: RGB or grey, square.
-      rng: random numbers.
-      layers: operations, each drawn from all with equal chance.
-      magnitude: 0 to 30.
+      image: An image of mode RGB or L, square.
+      rng: Random numbers.
+      layers: Number of operations, each drawn from all with equal chance.
+      magnitude: How strong they are, 0 to 30.
 
     Returns:
-      An image of the same size and mode; what comes from outside is black.
+      An image of the same size and mode; pixels from outside of it are black.
     """
     for _ in range(layers):
         operation = list(OPERATIONS.values())[rng.integers(len(OPERATIONS))]

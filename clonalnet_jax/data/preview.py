@@ -1,4 +1,4 @@
-"""A contact sheet of what the network is given, augmentation and all.
+"""A contact sheet of the images as the network is given them, augmented ones too.
 
 python -m clonalnet_jax.data.preview --config=configs/digits.py --output=preview.png
 """

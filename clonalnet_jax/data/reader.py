@@ -85,7 +85,7 @@ def make_reader(config: ConfigDict, *, channels: int) -> Reader:
     """The reader that a config describes.
 
     Args:
-      config: `config.data`.
+      config: The part `data` of a config.
       channels: Channels of the images, 1 or 3.
 
     Returns:

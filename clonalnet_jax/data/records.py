@@ -15,8 +15,8 @@ class StoredImage(NamedTuple):
     """One example.
 
     Attributes:
-      image: the bytes of an image file, or pixels uint8 `[h, w, c]`.
-      label: index of its class.
+      image: The bytes of an image file, or pixels uint8 `[h, w, c]`.
+      label: Index of its class.
     """
 
     image: bytes | np.ndarray
@@ -33,10 +33,10 @@ class Records(Protocol):
         """One example."""
 
     def name(self, index: int) -> str:
-        """What to call it in a message: its file, or its place."""
+        """The name by which a message calls it: its file, or its place."""
 
     def labels(self) -> np.ndarray:
-        """Every label, int32 `[n]`; reads whatever that takes."""
+        """Every label, int32 `[n]`; this may read every example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Files:
     """Image files.
 
     Attributes:
-      root: that the paths are relative to.
-      paths: of the files.
-      classes: label of each, int32 `[n]`.
+      root: The folder that the paths are relative to.
+      paths: Paths of the files.
+      classes: The label of each, int32 `[n]`.
     """
 
     root: str
@@ -109,10 +109,10 @@ class Noise:
     """Random pixels, a few of them brighter by class: for dry runs and benchmarks.
 
     Attributes:
-      shape: `(height, width, channels)`.
-      num_classes: how many classes; the labels go round.
-      size: number of examples.
-      seed: of the pixels.
+      shape: Shape of every image, `(height, width, channels)`.
+      num_classes: Number of classes; the labels count up to it again and again.
+      size: Number of examples.
+      seed: Seed of the pixels.
     """
 
     shape: tuple[int, int, int]

@@ -15,15 +15,15 @@ def reencode(encoded: bytes, shorter_side: int, quality: int) -> bytes:
     that wants a few rows can start; any other passes over them.
 
     Args:
-      encoded: an image file.
-      shorter_side: pixels.
-      quality: of the JPEG file, 1 to 95.
+      encoded: An image file.
+      shorter_side: Greatest length of the shorter side in pixels.
+      quality: Quality of the JPEG file, 1 to 95.
 
     Returns:
       The file.
 
     Raises:
-      BadImageError: the image cannot be decoded.
+      BadImageError: The image cannot be decoded.
     """
     image = Image.fromarray(decode(encoded))
     factor = shorter_side / min(image.size)

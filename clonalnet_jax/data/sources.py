@@ -19,11 +19,11 @@ class UnreadableImageError(UserError):
 
 
 class DecodedImage(NamedTuple):
-    """An image as the network is given it, but for what happens on the device.
+    """An image before the part of its augmentation that happens on the device.
 
     Attributes:
-      image: uint8 `[h, w, c]`.
-      label: index of its class.
+      image: Pixels, uint8 `[h, w, c]`.
+      label: Index of its class.
     """
 
     image: np.ndarray
@@ -40,10 +40,10 @@ class Source(Protocol):
         """One example as evaluation sees it."""
 
     def augmented(self, index: int, rng: np.random.Generator) -> DecodedImage:
-        """One example as training sees it, before what is done on the device."""
+        """One example as training sees it, before it goes onto the device."""
 
     def name(self, index: int) -> str:
-        """What to call it in a message."""
+        """The name by which a message calls it."""
 
     def labels(self) -> np.ndarray:
         """Every label, int32 `[n]`."""
@@ -54,9 +54,9 @@ class Images:
     """Records that are decoded and transformed whenever they are asked for.
 
     Attributes:
-      records: where the images are.
-      indices: which of them, in this order.
-      reader: decodes and transforms.
+      records: The stored images.
+      indices: The indices of those that belong to the source, in order.
+      reader: Decodes and transforms an image.
     """
 
     records: Records
@@ -106,9 +106,9 @@ class Arrays:
     """A source decoded in memory, from where it goes onto the device.
 
     Attributes:
-      images: uint8 `[n, h, w, c]`.
-      classes: label of each, int32 `[n]`.
-      origin: what was decoded, of the same length.
+      images: Pixels, uint8 `[n, h, w, c]`.
+      classes: The label of each, int32 `[n]`.
+      origin: The source that was decoded, of the same length.
     """
 
     images: np.ndarray
@@ -124,7 +124,7 @@ class Arrays:
         return DecodedImage(self.images[index], int(self.classes[index]))
 
     def augmented(self, index: int, rng: np.random.Generator) -> DecodedImage:
-        """One example; all that happens to it happens on the device."""
+        """One example; it is augmented on the device alone."""
         del rng
         return self[index]
 
@@ -146,16 +146,16 @@ def whole_image(
     """One example of a source, of the shape that all examples must have.
 
     Args:
-      source: where it is.
-      index: which one.
-      shape: `(height, width, channels)`.
-      rng: draws the augmentation; None for evaluation.
+      source: The source of the example.
+      index: Its index in the source.
+      shape: The shape that it must have, `(height, width, channels)`.
+      rng: Draws the augmentation; None for evaluation.
 
     Returns:
       The example.
 
     Raises:
-      UnreadableImageError: it cannot be decoded or is of another shape.
+      UnreadableImageError: It cannot be decoded or is of another shape.
     """
     example = source[index] if rng is None else source.augmented(index, rng)
     if example.image.shape == shape:
