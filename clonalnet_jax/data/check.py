@@ -19,6 +19,7 @@ from clonalnet_jax.data.dataset import open_splits
 from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
+from clonalnet_jax.errors import displayable_lines
 
 _SHOWN = 20
 
