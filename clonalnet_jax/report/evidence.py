@@ -19,7 +19,7 @@ from clonalnet_jax.state import Batch
 from clonalnet_jax.trained.classifier import load_classifier
 from clonalnet_jax.trained.network import Network
 from clonalnet_jax.training.experiment import Experiment, open_experiment
-from clonalnet_jax.workdir.directory import read_json, read_results, trained_runs
+from clonalnet_jax.workdir.directory import read_config, read_results, trained_runs
 from clonalnet_jax.workdir.saved_logits import SavedLogits, logits_path, read_logits
 
 _BATCH = 16
@@ -154,13 +154,13 @@ def _directory_of_runs(workdir: Path) -> Path:
 def _open(directory: Path, config: ConfigDict | None) -> Experiment:
     if config is not None:
         return open_experiment(config, directory)
-    path = directory / "config.json"
+    saved = read_config(directory)
     try:
-        return open_experiment(ConfigDict(read_json(path, {})), directory)
-    except (AttributeError, KeyError) as error:
+        return open_experiment(ConfigDict(saved), directory)
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            str(path),
-            got=f"a key is missing: {str(error).splitlines()[0]}",
+            str(directory / "config.json"),
+            got=f"a key is missing or of another kind: {str(error).splitlines()[0]}",
             expected="a config of this version",
             remedy="give the config that it was trained with: --config=...",
         ) from error

@@ -63,6 +63,7 @@ def train_run(
         checkpoint cannot be written or read.
       PreemptedError: the run was asked to stop; its state is saved.
     """
+    interruption.stop_if_asked()
     config, mesh = experiment.config, experiment.mesh
     model = experiment.make_network(network)
     schedule = make_schedule(
@@ -118,6 +119,7 @@ def train_run(
             return False
         if cache is not None:
             cache.fill()
+        interruption.stop_if_asked()  # the first step takes a compilation
         _loop(
             experiment,
             saved[0]
