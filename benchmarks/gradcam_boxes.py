@@ -30,7 +30,8 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
-from clonalnet_jax.workdir.directory import read_json, read_results
+from clonalnet_jax.workdir.directory import read_results
+from clonalnet_jax.workdir.files import read_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of a --mode=train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Unpacked Tiny-ImageNet.", required=True)

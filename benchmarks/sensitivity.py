@@ -38,7 +38,8 @@ from clonalnet_jax.report.rendering import Draw, Theme, render
 from clonalnet_jax.trained.network import load_network
 from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.story import train
-from clonalnet_jax.workdir.directory import flatten, read_results, write_atomically
+from clonalnet_jax.workdir.directory import read_results
+from clonalnet_jax.workdir.files import flatten, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/sensitivity", "Of runs and results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many: config.seed, and on.", 2)

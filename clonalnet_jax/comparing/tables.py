@@ -20,8 +20,9 @@ from clonalnet_jax.analysis.significance import (
     paired_difference,
 )
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
+from clonalnet_jax.workdir.sealed import write_sealed
 
 REFERENCES = {"cross_entropy": "plain retraining", "distillation": "distillation"}
 # By name: heading, decimals.
@@ -91,7 +92,7 @@ def tabulate(
 def write_comparison(result: Mapping[str, Any], workdir: Path) -> str:
     """Writes `compare.json`, `compare.csv` and `compare.md`; returns the last."""
     markdown = _markdown(result)
-    write_atomically(workdir / "compare.json", json.dumps(result, indent=2))
+    write_sealed(workdir, "compare.json", json.dumps(result, indent=2))
     write_atomically(workdir / "compare.csv", _csv(result))
     write_atomically(workdir / "compare.md", markdown)
     return markdown

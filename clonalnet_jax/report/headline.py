@@ -8,7 +8,7 @@ from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Headline, Table, Tile
 from clonalnet_jax.report.seeds import several_seeds
 from clonalnet_jax.report.words import signed
-from clonalnet_jax.workdir.directory import read_json, read_results
+from clonalnet_jax.workdir.directory import read_comparison, read_results
 
 _ONE_SEED = (
     "One seed is one seed: McNemar's test says how far chance among these test images "
@@ -27,7 +27,7 @@ def make_headline(evidence: Evidence, directory: Path) -> Headline:
     Returns:
       The headline.
     """
-    compared = read_json(evidence.workdir / "compare.json", None)
+    compared = read_comparison(evidence.workdir)
     if compared is not None and evidence.clone in compared["methods"]:
         return several_seeds(compared, evidence.clone, directory)
     results = read_results(evidence.experiment.workdir)

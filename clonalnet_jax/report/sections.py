@@ -10,7 +10,9 @@ from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
-from clonalnet_jax.workdir.directory import flatten, read_json
+from clonalnet_jax.workdir.directory import read_config, read_starts
+from clonalnet_jax.workdir.files import flatten
+from clonalnet_jax.workdir.records import read_records
 
 
 def title(evidence: Evidence) -> str:
@@ -33,7 +35,9 @@ def subtitle(evidence: Evidence) -> str:
 
 def training_section(evidence: Evidence, directory: Path) -> list[Picture]:
     """Curves from `metrics.jsonl`; none where that is missing."""
-    records = _records(evidence.experiment.workdir / "metrics.jsonl")
+    records = read_records(
+        evidence.experiment.workdir, warn=evidence.experiment.journal.warn
+    )
     pictures = []
     split = "holdout" if len(evidence.experiment.dataset.holdout) else "test"
     scores = _curves(records, split, "top1", evidence.drawn)
@@ -75,7 +79,7 @@ def training_section(evidence: Evidence, directory: Path) -> list[Picture]:
 def reproduce_section(evidence: Evidence) -> dict[str, Any]:
     """Commands, versions, device, revision and config."""
     directory = evidence.experiment.workdir
-    starts = read_json(directory / "environment.json", [])
+    starts = read_starts(directory)
     last = starts[-1] if starts else {}
     facts = {
         "seed": evidence.experiment.config.seed,
@@ -87,9 +91,9 @@ def reproduce_section(evidence: Evidence) -> dict[str, Any]:
         **last.get("packages", {}),
     }
     commands = dict.fromkeys(
-        f"python {shlex.join(start['command'])}" for start in starts
+        f"python {shlex.join(map(str, start.get('command', [])))}" for start in starts
     )
-    saved = read_json(directory / "config.json", {})
+    saved = read_config(directory)
     return {
         "commands": "\n".join(commands),
         "environment": Table(
@@ -103,12 +107,6 @@ def reproduce_section(evidence: Evidence) -> dict[str, Any]:
             [(key, json.dumps(value)) for key, value in flatten(saved).items()],
         ),
     }
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _curves(

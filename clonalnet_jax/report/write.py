@@ -12,7 +12,7 @@ from clonalnet_jax.report.evidence import collect_evidence
 from clonalnet_jax.report.gallery import make_galleries
 from clonalnet_jax.report.headline import make_headline
 from clonalnet_jax.report.html import render_page
-from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.files import write_atomically
 
 
 def write_report(

@@ -31,6 +31,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.asked = False
+        self.interrupted = False
         self.seconds = 0.0
         self.armed = 0.0
         self.polls = 0
@@ -40,18 +41,20 @@ _watch = _Watch()
 
 
 def listen(*, watchdog_minutes: float = 0.0) -> None:
-    """Begins to listen to SIGTERM and SIGUSR1, and to watch for standstill.
+    """Begins to listen to SIGTERM, SIGUSR1 and SIGINT, and to watch for standstill.
 
     Call it in the main thread, after `jax.distributed` is up if it is to be. SIGTERM of
     a run of several processes is JAX's, which tells it to all of them.
 
     Args:
-      watchdog_minutes: after so long without a poll, the stacks of all threads go to
-        standard error and the process exits with code 1; 0: never.
+      watchdog_minutes: Minutes without a poll after which the stacks of all threads go
+        to standard error and the process exits with code 1; 0 for never.
     """
     _watch.seconds = 60 * watchdog_minutes
     if threading.current_thread() is not threading.main_thread():
         return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     if jax.process_count() == 1:
         for number in _SIGNALS:
             signal.signal(number, _note)
@@ -66,22 +69,53 @@ def poll() -> bool:
 
     Returns:
       Whether to save and stop now.
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C was pressed, and whoever was given that lost it.
     """
     now = time.monotonic()
     if _watch.seconds and now - _watch.armed > min(1.0, _watch.seconds / 10):
         # A thread is started each time, which is too much for every short step.
         _watch.armed = now
         faulthandler.dump_traceback_later(_watch.seconds, exit=True, file=2)
-    if jax.process_count() == 1:
-        return _watch.asked
-    _watch.polls += 1
-    return bool(multihost_utils.reached_preemption_sync_point(_watch.polls))
+    return _asked()
+
+
+def stop_if_asked() -> None:
+    """Stops before something long, such as a compilation, where that was asked for.
+
+    Like `poll`, every process has to call it equally often. Standstill is not watched
+    for from here on: what follows may take its time.
+
+    Raises:
+      PreemptedError: The run was asked to stop; it has nothing to save.
+      KeyboardInterrupt: Ctrl-C was pressed, and whoever was given that lost it.
+    """
+    if _asked():
+        raise PreemptedError
+    rest()
 
 
 def rest() -> None:
     """Stops watching for standstill until the next poll: this may take its time."""
     _watch.armed = 0.0
     faulthandler.cancel_dump_traceback_later()
+
+
+def _asked() -> bool:
+    if _watch.interrupted:
+        raise KeyboardInterrupt
+    if jax.process_count() == 1:
+        return _watch.asked
+    _watch.polls += 1
+    return bool(multihost_utils.reached_preemption_sync_point(_watch.polls))
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    # Raised in a destructor or in a callback of a library, it may go no further. The
+    # next poll raises it again.
+    _watch.interrupted = True
+    signal.default_int_handler(number, frame)
 
 
 def _note(number: int, frame: types.FrameType | None) -> None:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model, eval_logits
+from clonalnet_jax.runtime.precision import refuse_x64
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.weights import read_weights
 from clonalnet_jax.workdir.checkpoints import read_meta
@@ -131,6 +132,7 @@ def load_classifier(
     Raises:
       UserError: There is no such run, or it cannot be read.
     """
+    refuse_x64()
     network = _load(config, workdir, run, mesh)
     return Classifier(network, tuple(config.data.mean), tuple(config.data.std))
 
@@ -138,7 +140,7 @@ def load_classifier(
 def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
     known = trained_runs(workdir)
     if run in known:
-        return load_network(workdir / run, mesh, which=config.select)
+        return load_network(workdir / run, mesh, which=config.select, run=run)
     given = config.baseline
     if run == "baseline" and given.checkpoint is not None:
         return load_network(Path(given.checkpoint).expanduser(), mesh)

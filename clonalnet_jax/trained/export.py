@@ -1,6 +1,8 @@
 """A trained network out of its workdir, into the formats that others read."""
 
+import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import safetensors.numpy
 from jax import export as jax_export
 from ml_collections import ConfigDict
-from safetensors.numpy import save_file
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.weights import to_torch
+from clonalnet_jax.workdir.files import temporary_beside, write_atomically
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -36,43 +39,47 @@ def export(
     the reader. `stablehlo` and `onnx` take float32 images NHWC with pixels in [0, 1],
     normalise them themselves, and have a symbolic batch size.
 
+    Both appear under their names once they are whole; nothing there is replaced.
+
     Args:
-      config: that the workdir was trained with; its data are not needed.
-      workdir: of a `train`.
+      config: The config that the workdir was trained with; its data are not needed.
+      workdir: The workdir of a `train`.
       format: `safetensors` (a state dict that torchvision or timm loads strictly),
         `orbax`, `stablehlo` (through `jax.export`) or `onnx` (through jax2onnx).
-      run: which network.
-      output: file or, for `orbax`, directory; by default below `<workdir>/export`.
+      run: Name of the network.
+      output: File or, for `orbax`, directory to write; `~` is the user's home. By
+        default it lies below `<workdir>/export`.
 
     Returns:
-      What was written.
+      The path that was written.
 
     Raises:
-      UserError: the format or run is unknown, or the output cannot be written.
+      UserError: The format or run is unknown, or the output cannot be written.
     """
     if format not in _WRITERS:
         raise unknown_name("--format", format, _WRITERS)
     write, suffix = _WRITERS[format]
+    output = (output or workdir / "export" / f"{run}{suffix}").expanduser()
+    _check_free(output)
     mesh = partition.make_mesh(jax.local_devices()[:1])
     classifier = load_classifier(config, workdir, run, mesh)
-    output = output or workdir / "export" / f"{run}{suffix}"
-    if output.exists():
-        raise UserError(
-            f"--output {output}",
-            got="it exists",
-            expected="a path that is free",
-            remedy="remove it or choose another --output",
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
     description = describe(classifier)
-    write(classifier, output, description)
+    beside = json.dumps(description, indent=2) + "\n"
     sidecar = output.with_name(output.name + ".json")
-    sidecar.write_text(json.dumps(description, indent=2) + "\n")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # What an export that was killed has left may be the same, and is then ours.
+        if _exists(sidecar) and not _holds(sidecar, beside):
+            raise _taken(sidecar)
+        write(classifier, output, description)
+        write_atomically(sidecar, beside)
+    except OSError as error:
+        raise _unwritable(output, error) from error
     return output
 
 
 def describe(classifier: Classifier) -> dict[str, Any]:
-    """What a reader of the exported file must know."""
+    """Returns what a reader of the exported file must know."""
     meta = classifier.network.meta
     return {
         "model": meta.model,
@@ -90,12 +97,12 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
     """Converts a classifier through jax2onnx.
 
     Args:
-      classifier: the network; its normalisation becomes part of the graph.
-      output: the file.
-      about: from `describe`.
+      classifier: The network; its normalisation becomes part of the graph.
+      output: The file to write.
+      about: The description that `describe` gives.
 
     Raises:
-      UserError: jax2onnx is not installed.
+      UserError: jax2onnx is not installed, or cannot convert the network.
     """
     try:
         from jax2onnx import to_onnx
@@ -116,20 +123,32 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
             remedy="export safetensors, load them into PyTorch's definition and use "
             "torch.onnx.export",
         ) from error
-    output.write_bytes(model.SerializeToString())
+    write_atomically(output, model.SerializeToString())
 
 
 def _safetensors(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
     metadata = {key: json.dumps(value) for key, value in about.items()}
-    save_file(
-        to_torch(classifier.network.variables), output, {"format": "pt"} | metadata
-    )
+    tensors = to_torch(classifier.network.variables)
+    # Its own save_file writes files that nobody else may read, whatever the umask.
+    content = safetensors.numpy.save(tensors, {"format": "pt"} | metadata)
+    write_atomically(output, content)
 
 
 def _orbax(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
     del about
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(output.absolute(), classifier.network.variables)
+    temporary = temporary_beside(output)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary.absolute(), classifier.network.variables)
+        temporary.rename(output)
+    except OSError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise a dozen types
+        raise OSError(None, str(error).splitlines()[0], str(output)) from error
+    finally:
+        for left in output.parent.glob(f"{temporary.name}*"):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(left)
 
 
 def _stablehlo(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
@@ -138,7 +157,7 @@ def _stablehlo(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
     exported = jax_export.export(jax.jit(_closed(classifier)), platforms=_PLATFORMS)(
         images
     )
-    output.write_bytes(exported.serialize())
+    write_atomically(output, bytes(exported.serialize()))
 
 
 def _closed(classifier: Classifier) -> Callable[[jax.Array], jax.Array]:
@@ -149,6 +168,41 @@ def _closed(classifier: Classifier) -> Callable[[jax.Array], jax.Array]:
         return classifier.forward(variables, images)
 
     return forward
+
+
+def _check_free(output: Path) -> None:
+    if _exists(output):
+        raise _taken(output)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a name is taken, by a link that leads nowhere, too."""
+    try:
+        return path.is_symlink() or path.exists()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_bytes() == content.encode()
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(
+        f"--output {path}",
+        got="it exists",
+        expected="a path that is free",
+        remedy="remove it or choose another --output",
+    )
+
+
+def _unwritable(output: Path, error: OSError) -> UserError:
+    return UserError(
+        f"--output {output}",
+        got=f"it cannot be written: {error.strerror or error}",
+        expected="a directory that can be written and has space left",
+        remedy="make room or choose another --output; nothing was left there",
+    )
 
 
 _WRITERS: dict[str, tuple[Callable[[Classifier, Path, dict[str, Any]], None], str]] = {

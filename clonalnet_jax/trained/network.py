@@ -27,7 +27,12 @@ class Network(NamedTuple):
 
 
 def load_network(
-    directory: Path, mesh: Mesh, *, dtype: DTypeLike = "float32", which: str = "last"
+    directory: Path,
+    mesh: Mesh,
+    *,
+    dtype: DTypeLike = "float32",
+    which: str = "last",
+    run: str | None = None,
 ) -> Network:
     """Restores a network from the directory of its run.
 
@@ -36,13 +41,14 @@ def load_network(
       mesh: Devices that the arrays go to.
       dtype: Type that the network computes in.
       which: Checkpoint to take, `last` or `best`.
+      run: Name of the run that it must be of; None for any.
 
     Returns:
       The network.
 
     Raises:
-      UserError: There is no checkpoint or it cannot be read.
+      UserError: There is no checkpoint, or it cannot be read or is of another run.
     """
-    variables, meta = restore_variables(directory, mesh, which=which)
+    variables, meta = restore_variables(directory, mesh, which=which, run=run)
     model = create_model(meta.model, len(meta.class_names), dtype=dtype, **meta.options)
     return Network(model, variables, meta)

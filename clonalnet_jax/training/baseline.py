@@ -116,10 +116,7 @@ def check_better_than_chance(experiment: Experiment, top1: float) -> None:
     limit = experiment.config.baseline.min_top1
     reason = "config.baseline.min_top1"
     if limit is None:
-        labels = experiment.dataset.test.labels()
-        share = np.bincount(labels).max() / len(labels)
-        # Three standard errors above what naming the commonest class always gives.
-        limit = 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)
+        limit = chance_limit(experiment)
         reason = "what always naming the commonest class may reach by luck"
     if top1 < limit:
         raise UserError(
@@ -130,6 +127,14 @@ def check_better_than_chance(experiment: Experiment, top1: float) -> None:
             "set's, or train it longer; --config.baseline.min_top1=0 goes on all the "
             "same",
         )
+
+
+def chance_limit(experiment: Experiment) -> float:
+    """Returns the top-1 in percent that knowing nothing may reach by luck."""
+    labels = experiment.dataset.test.labels()
+    share = np.bincount(labels).max() / len(labels)
+    # Three standard errors above what naming the commonest class always gives.
+    return 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)
 
 
 def _check_classes(directory: Path, meta: Meta, class_names: tuple[str, ...]) -> None:

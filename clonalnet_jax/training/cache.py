@@ -32,7 +32,7 @@ from clonalnet_jax.training import answers
 from clonalnet_jax.training.answers import Answers
 from clonalnet_jax.training.experiment import OTHERS, Experiment
 from clonalnet_jax.training.teacher import Frozen, Teacher
-from clonalnet_jax.workdir.directory import flatten, read_json, write_atomically
+from clonalnet_jax.workdir.files import flatten, read_json, write_atomically
 
 # The largest difference of the loss, on average over images, that is accepted.
 TOLERANCE = 1e-3

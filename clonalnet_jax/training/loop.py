@@ -60,6 +60,7 @@ def train_run(
         checkpoint cannot be written or read.
       PreemptedError: The run was asked to stop; its state is saved.
     """
+    interruption.stop_if_asked()
     config, mesh = experiment.config, experiment.mesh
     model = experiment.make_network(network)
     schedule = make_schedule(
@@ -105,6 +106,7 @@ def train_run(
             experiment.journal.say(f"{name}: trained already, {meta.step} steps")
             return False
         teacher.get_ready()
+        interruption.stop_if_asked()  # The first step takes a compilation.
         _loop(
             experiment,
             saved[0]

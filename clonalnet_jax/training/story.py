@@ -1,5 +1,6 @@
 """One story: get a baseline, check it, train each method beside it, report."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.training.baseline import (
+    chance_limit,
     check_better_than_chance,
     given_baseline,
     starting_weights,
@@ -175,9 +177,12 @@ def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
         experiment.mesh,
         dtype=config.compute_dtype,
         which=config.select,
+        run=name,
     )
     if anew or not is_finished(experiment.workdir, name):
         _store(experiment, name, _measure(experiment, name, network))
+    else:
+        _warn_of_chance(experiment, name, read_results(experiment.workdir)[name])
     return network
 
 
@@ -210,6 +215,28 @@ def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
         f"{name}: top-1 {row['top1']:.2f} %, nll {row['nll']:.4f} on the "
         f"{experiment.config.data.test_split} split"
     )
+    _warn_of_chance(experiment, name, row)
+
+
+def _warn_of_chance(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
+    """Says so where a network's figures are those of one that knows nothing."""
+    if experiment.config.data.synthetic:
+        return  # a dry run: there is nothing to know
+    limit, uniform = chance_limit(experiment), math.log(experiment.dataset.num_classes)
+    faults = []
+    if not row["top1"] >= limit:
+        faults.append(
+            f"top-1 {row['top1']:.2f} % is no better than the {limit:.2f} % that "
+            "always naming the commonest class may reach by luck"
+        )
+    if not row["nll"] <= uniform:
+        faults.append(
+            f"nll {row['nll']:.4g} is worse than the {uniform:.4g} of giving every "
+            "class the same probability"
+        )
+    if faults:
+        journal = experiment.journal
+        journal.warn(f"{name}: {'; '.join(faults)}. Do not compare it as if it knew.")
 
 
 def _describe(experiment: Experiment) -> str:

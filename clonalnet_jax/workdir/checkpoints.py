@@ -3,12 +3,13 @@
 A run directory holds one folder per saved step, each with three items: `model` (the
 variables), `training` (what is needed only to resume: step, optimiser state, and the
 variables that `model` holds the moving average of) and `meta` (JSON: what the network
-is and what it was trained on). Where the data stand follows
-from the step (see `data.loader`). Beside them lie the digests of all files, so that a
-damaged checkpoint is known before anything is read from it.
+is and what it was trained on). Where the data stand follows from the step (see
+`data.loader`). The digests of all files (see `digests`) tell a damaged checkpoint
+before anything is read from it, by Orbax or by us.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,42 +23,16 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model
 from clonalnet_jax.runtime.partition import shard_state
-from clonalnet_jax.runtime.processes import agreed, wait_for_all
+from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.workdir import digests
+from clonalnet_jax.workdir.meta import Meta, check_network, check_run, parse_meta
+
+__all__ = ["Checkpoints", "Meta", "read_meta", "restore_variables"]
 
 T = TypeVar("T")
 
-
-@dataclasses.dataclass(frozen=True)
-class Meta:
-    """What a checkpoint says of itself.
-
-    Attributes:
-      model: name for `create_model`.
-      options: of the model.
-      class_names: in the order of the logits.
-      image_shape: `(height, width, channels)` it was trained on.
-      method: of the run, such as `clone`.
-      step: updates done.
-      num_steps: updates of the whole run.
-      train_seconds: wall time so far, compilation and evaluation included.
-      timed_images: trained on while `timed_seconds` ran.
-      timed_seconds: time in steps alone, compilation left out.
-      evaluated: whether its metrics are known; not where a run was asked to stop.
-    """
-
-    model: str
-    options: dict[str, Any]
-    class_names: list[str]
-    image_shape: list[int]
-    method: str
-    step: int = 0
-    num_steps: int = 0
-    train_seconds: float = 0.0
-    timed_images: int = 0
-    timed_seconds: float = 0.0
-    evaluated: bool = True
+_ITEMS = ("model", "training", "meta")
 
 
 class _Manager(ocp.CheckpointManager):
@@ -75,8 +50,20 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Opens or creates the directory; clears what a killed save left behind."""
+        """Opens or creates the directory; clears what a killed save left behind.
+
+        A damaged checkpoint is moved aside, not deleted; `restore` tells of it.
+
+        Args:
+          directory: The directory of the run.
+
+        Raises:
+          UserError: The directory cannot be read or written.
+        """
         self.directory = directory
+        # Orbax reads the metrics of every step as it opens the directory.
+        self._set_aside: list[str] = self._guard(lambda: _set_damaged_aside(directory))
+        wait_for_all(f"{directory} looked at")
         options = ocp.CheckpointManagerOptions(
             cleanup_tmp_directories=True,
             preservation_policy=policies.AnyPreservationPolicy(
@@ -92,11 +79,7 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["top1"],
         )
         self._manager: ocp.CheckpointManager = self._guard(
-            lambda: _Manager(
-                directory.absolute(),
-                options=options,
-                item_names=("model", "training", "meta"),
-            )
+            lambda: _Manager(directory.absolute(), options=options, item_names=_ITEMS)
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -118,13 +101,13 @@ class Checkpoints:
         """Starts saving; returns once the state is copied and may be donated.
 
         Args:
-          state: at a step that is not yet saved, or saved without metrics.
-          meta: with the same step.
-          metrics: of this state; `top1` decides which checkpoint is the best. None
+          state: A state at a step that is not yet saved, or saved without metrics.
+          meta: Its meta, with the same step.
+          metrics: Its metrics; `top1` decides which checkpoint is the best. None
             where the run stops before they are known.
 
         Raises:
-          UserError: this save or the one before it failed (disk full, read-only).
+          UserError: This save or the one before it failed (disk full, read-only).
         """
         items = ocp.args.Composite(
             model=ocp.args.StandardSave(state.variables),
@@ -137,6 +120,8 @@ class Checkpoints:
         if meta.step in self._manager.all_steps():
             # Orbax never replaces; a kill right here costs one interval.
             self._guard(lambda: self._manager.delete(meta.step))
+        if jax.process_index() == 0:
+            self._guard(lambda: digests.expect(self.directory, meta.step))
         self._guard(
             lambda: self._manager.save(
                 meta.step, args=items, metrics=metrics, force=True
@@ -146,71 +131,48 @@ class Checkpoints:
     def wait(self) -> None:
         """Waits for the save under way; raises `UserError` if it failed."""
         self._guard(self._manager.wait_until_finished)
-        self._guard(self._seal)
+        if jax.process_index() == 0:
+            steps = self._manager.all_steps()
+            self._guard(lambda: digests.seal(self.directory, steps))
 
     def restore(
         self, like: TrainState, meta: Meta, *, warn: Callable[[str], None]
     ) -> tuple[TrainState, Meta] | None:
-        """The last state that is whole.
-
-        A damaged checkpoint is moved aside, not deleted, and the one before it used.
+        """Restores the last state that is whole.
 
         Args:
-          like: shapes of such a state and where they go; see `partition.shard_state`.
-          meta: of a run of that network.
-          warn: told of each checkpoint that is damaged.
+          like: Shapes of such a state and where they go; see `partition.shard_state`.
+          meta: The meta of a run of that network.
+          warn: Function that is told of each checkpoint that was damaged.
 
         Returns:
           The state and its meta; None without any.
 
         Raises:
-          UserError: a checkpoint is whole but of another network.
+          UserError: A checkpoint is whole but of another network or another run.
         """
+        for text in self._set_aside:
+            warn(text)
+        self.wait()
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        folder = self.directory / str(step)
+        saved = parse_meta(folder, _restore(folder, {})["meta"])
+        check_network(folder, saved, meta)
         target = {"model": like.variables, "training": _training_item(like)}
-        while (step := self._manager.latest_step()) is not None:
-            damage = self._find_damage(step)
-            if not agreed(damage is None):
-                aside = self._move_aside(step)
-                warn(f"{damage}\nMoved to {aside}; going back one checkpoint.")
-                continue
-            saved = _restore(self._manager, self.directory, step, {})["meta"]
-            _check_same_network(self.directory / str(step), Meta(**saved), meta)
-            items = _restore(self._manager, self.directory, step, target)
-            training = items["training"]
-            trained = training.pop("trained", None)
-            average = items["model"] if trained else {}
-            state = TrainState(
-                **training, **(trained or items["model"]), average=average
-            )
-            return state, Meta(**items["meta"])
-        return None
-
-    def _find_damage(self, step: int) -> digests.DamagedCheckpoint | None:
-        """Looked for by the first process, whose answer holds for all."""
-        if jax.process_index() == 0:
-            try:
-                digests.verify(self.directory / str(step))
-            except digests.DamagedCheckpoint as error:
-                return error
-        return None
-
-    def _move_aside(self, step: int) -> Path:
-        damaged = self.directory / str(step)
-        aside = self.directory / f"{step}.damaged"
-        if jax.process_index() == 0:
-            self._guard(lambda: damaged.rename(aside))
-        wait_for_all(f"{damaged} moved")
-        self._manager.reload()
-        return aside
-
-    def _seal(self) -> None:
-        if jax.process_index() == 0:
-            for step in self._manager.all_steps():
-                digests.seal(self.directory / str(step))
+        items = _restore(folder, target)
+        training = items["training"]
+        trained = training.pop("trained", None)
+        average = items["model"] if trained else {}
+        state = TrainState(**training, **(trained or items["model"]), average=average)
+        return state, saved
 
     def _guard(self, action: Callable[[], T]) -> T:
         try:
             return action()
+        except UserError:
+            raise
         except Exception as error:  # Orbax and TensorStore raise a dozen types
             raise UserError(
                 f"cannot write checkpoints in {self.directory}",
@@ -226,55 +188,78 @@ def _training_item(state: TrainState) -> dict[str, Any]:
     return item | ({"trained": state.trained} if state.average else {})
 
 
-def _check_same_network(folder: Path, saved: Meta, asked: Meta) -> None:
-    for field in ("model", "options", "class_names", "image_shape"):
-        got, expected = getattr(saved, field), getattr(asked, field)
-        if got != expected:
-            raise UserError(
-                f"checkpoint {folder} is of another network",
-                got=f"{field} {got}",
-                expected=f"{field} {expected}, as the config and data say",
-                remedy="choose another --workdir, or the config it was trained with",
-            )
+def _set_damaged_aside(directory: Path) -> list[str]:
+    """Moves damaged checkpoints out of Orbax's way; returns a warning about each."""
+    warnings = []
+    if jax.process_index() == 0:
+        for step in _steps_in(directory):
+            try:
+                digests.verify(directory / str(step))
+            except digests.DamagedCheckpoint as damage:
+                aside = _free_name(directory / f"{step}.damaged")
+                (directory / str(step)).rename(aside)
+                warnings.append(f"{damage}\nMoved to {aside}; going on without it.")
+    return warnings
 
 
-def read_meta(directory: Path, *, which: str = "last") -> Meta:
-    """What the last or best checkpoint of a run directory says of itself.
+def _free_name(path: Path) -> Path:
+    """The path itself, or with the first number that nothing there has."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _steps_in(directory: Path) -> list[int]:
+    """The steps that a run directory holds, in order; none where there is none."""
+    if not directory.is_dir():
+        return []
+    found = [path.name for path in directory.iterdir() if path.is_dir()]
+    return sorted(int(name) for name in found if name.isdecimal())
+
+
+def read_meta(directory: Path, *, which: str = "last", run: str | None = None) -> Meta:
+    """Reads what the last or best checkpoint of a run directory says of itself.
 
     Args:
-      directory: such as `runs/digits/clone`.
+      directory: The directory of a run, such as `runs/digits/clone`.
       which: `last` or `best`.
+      run: Name of the run that it must be of; None for any.
 
     Returns:
       The meta.
 
     Raises:
-      UserError: there is no checkpoint or it cannot be read.
+      UserError: There is no checkpoint, or it cannot be read or is of another run.
     """
-    with _reader(directory) as manager:
-        step = _pick(manager, directory, which)
-        digests.verify(directory / str(step))
-        return Meta(**_restore(manager, directory, step, {})["meta"])
+    folder = directory / str(_pick(directory, which))
+    digests.verify(folder)
+    meta = parse_meta(folder, _restore(folder, {})["meta"])
+    if run is not None:
+        check_run(folder, meta, run)
+    return meta
 
 
 def restore_variables(
-    directory: Path, mesh: Mesh, *, which: str = "last"
+    directory: Path, mesh: Mesh, *, which: str = "last", run: str | None = None
 ) -> tuple[dict[str, chex.ArrayTree], Meta]:
-    """A trained network, without its optimiser.
+    """Restores a trained network, without its optimiser.
 
     Args:
-      directory: such as `runs/digits/clone`.
-      mesh: where the arrays go.
+      directory: The directory of a run, such as `runs/digits/clone`.
+      mesh: The mesh that the arrays go to.
       which: `last` or `best`.
+      run: Name of the run that it must be of; None for any.
 
     Returns:
       `params` and `batch_stats`, replicated over the mesh, and the meta, from which
       `create_model` builds the module.
 
     Raises:
-      UserError: there is no checkpoint or it cannot be read.
+      UserError: There is no checkpoint, or it cannot be read or is of another run.
     """
-    meta = read_meta(directory, which=which)
+    meta = read_meta(directory, which=which, run=run)
     model = create_model(meta.model, len(meta.class_names), **meta.options)
     images = jax.ShapeDtypeStruct((1, *meta.image_shape), "float32")
     shapes = jax.eval_shape(
@@ -282,12 +267,12 @@ def restore_variables(
     )
     target = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     placed = shard_state(mesh, target)
-    with _reader(directory) as manager:
-        items = _restore(manager, directory, meta.step, {"model": placed})
+    items = _restore(directory / str(meta.step), {"model": placed})
     return items["model"], meta
 
 
-def _reader(directory: Path) -> ocp.CheckpointManager:
+def _pick(directory: Path, which: str) -> int:
+    """The last step of a run, or the best by its `top1`; the later one of equals."""
     if not directory.is_dir():
         near = [
             p.parent for p in sorted(directory.parent.glob("*/*/_CHECKPOINT_METADATA"))
@@ -298,50 +283,45 @@ def _reader(directory: Path) -> ocp.CheckpointManager:
             expected="the directory of a run, such as runs/digits/baseline",
             remedy=f"there is {near[0].parent}" if near else "check the path",
         )
-    return ocp.CheckpointManager(
-        directory.absolute(),
-        item_names=("model", "training", "meta"),
-        options=ocp.CheckpointManagerOptions(
-            create=False,
-            save_root_metadata=False,
-            best_fn=lambda metrics: metrics["top1"],
-        ),
-    )
-
-
-def _pick(manager: ocp.CheckpointManager, directory: Path, which: str) -> int:
-    step = manager.best_step() if which == "best" else manager.latest_step()
-    if step is not None:
-        return step
+    steps = _steps_in(directory)
+    if which == "best":
+        scores = {step: _top1(directory / str(step)) for step in steps}
+        known = {step: top1 for step, top1 in scores.items() if top1 is not None}
+        steps = sorted(known, key=lambda step: (known[step], step))
+    if steps:
+        return steps[-1]
     inner = sorted(p.name for p in directory.iterdir() if p.is_dir())
-    near = directory.parent if directory.name.isdigit() else directory / "baseline"
+    near_by = directory.parent if directory.name.isdigit() else directory / "baseline"
     raise UserError(
         f"checkpoint directory {directory}",
         got=f"no checkpoint in it, but: {', '.join(inner[:8]) or 'nothing'}",
         expected="folders named by their step, as a run directory holds",
-        remedy=f"try {near}" if near.is_dir() else "point to a run's directory",
+        remedy=f"try {near_by}" if near_by.is_dir() else "point to a run's directory",
     )
 
 
-def _restore(
-    manager: ocp.CheckpointManager,
-    directory: Path,
-    step: int,
-    target: dict[str, Any],
-) -> Any:
+def _top1(folder: Path) -> float | None:
+    """The `top1` that a step was saved with; None where it was not evaluated."""
+    digests.verify(folder)
+    path = folder / "metrics" / "metrics"
+    return json.loads(path.read_text())["top1"] if path.exists() else None
+
+
+def _restore(folder: Path, target: dict[str, Any]) -> Any:
     """Restores `meta` and the items of `target`, with its shapes and shardings.
 
     The caller has verified the digests, once for all that it restores of a step.
     """
     arguments = {name: ocp.args.StandardRestore(tree) for name, tree in target.items()}
     try:
-        return manager.restore(
-            step,
-            args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arguments),
-        )
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler(*_ITEMS)) as checkpointer:
+            return checkpointer.restore(
+                folder.absolute(),
+                args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arguments),
+            )
     except Exception as error:  # Orbax and TensorStore raise a dozen types
         raise UserError(
-            f"checkpoint {directory / str(step)}",
+            f"checkpoint {folder}",
             got=f"cannot be read: {_first_line(error)}",
             expected="a whole checkpoint of the network that the config describes",
             remedy="delete that folder to go back to the checkpoint before it",

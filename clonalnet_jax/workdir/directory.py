@@ -1,4 +1,7 @@
-"""The small files of a run: config, environment, results. Every write is atomic."""
+"""The small files of a run: config, environment, results. Every write is atomic.
+
+Each is sealed (see `sealed`): one that is damaged later is named, not believed.
+"""
 
 import importlib.metadata
 import json
@@ -13,9 +16,11 @@ from ml_collections import ConfigDict
 
 import clonalnet_jax
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.precision import refuse_x64
 from clonalnet_jax.runtime.processes import all_true, wait_for_all
-from clonalnet_jax.workdir.files import flatten, read_json, write_atomically
+from clonalnet_jax.workdir.files import describe_kind, flatten, wrong_file
 from clonalnet_jax.workdir.saved_config import saved_config
+from clonalnet_jax.workdir.sealed import read_sealed_json, write_sealed
 
 # What a user may change between two starts without changing what a run means.
 _FREE_KEYS = (
@@ -39,6 +44,16 @@ _FREE_KEYS = (
     "steps_per_call",
     "watchdog_minutes",
 )
+_FIGURES = ("top1", "top5", "nll", "ece", "num_parameters", "train_seconds")
+_CONFIG_REMEDY = (
+    "restore it, or delete it: the next start writes the --config that it is given; "
+    "if it was changed on purpose, delete sealed.json beside it"
+)
+_STARTS_REMEDY = "restore it, or delete it: only the list of earlier starts is lost"
+_RESULTS_REMEDY = (
+    "delete it and start --mode=evaluate: it is made again from the checkpoints"
+)
+_COMPARISON_REMEDY = "delete it and start --mode=compare: it is made again"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -49,13 +64,16 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
     revision to `environment.json`.
 
     Args:
-      workdir: the directory.
-      config: resolved.
-      force_config: goes on where the config means another run than the one before.
+      workdir: The directory.
+      config: The resolved config.
+      force_config: Whether to go on where the config means another run than the one
+        before.
 
     Raises:
-      UserError: the saved config differs in a key that changes the run's meaning.
+      UserError: The saved config differs in a key that changes the run's meaning, a
+        file of the workdir is damaged, or JAX computes in 64 bits.
     """
+    refuse_x64()
     if not force_config:
         check_workdir(workdir, config)
     wait_for_all(f"{workdir} checked")
@@ -63,10 +81,9 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         resolved = json.loads(config.to_json_best_effort())
         content = json.dumps(resolved, indent=2, sort_keys=True)
-        write_atomically(workdir / "config.json", content)
-        path = workdir / "environment.json"
-        starts = [*read_json(path, []), environment()]
-        write_atomically(path, json.dumps(starts, indent=2))
+        starts = [*read_starts(workdir), environment()]
+        write_sealed(workdir, "config.json", content)
+        write_sealed(workdir, "environment.json", json.dumps(starts, indent=2))
     wait_for_all(f"{workdir} opened")
     if not all_true((workdir / "config.json").exists()):
         raise UserError(
@@ -81,41 +98,101 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     """Checks that a workdir, if there is one, belongs to the same experiment.
 
     Args:
-      workdir: the directory.
-      config: resolved.
+      workdir: The directory.
+      config: The resolved config.
 
     Raises:
-      UserError: the saved config differs in a key that changes the run's meaning.
+      UserError: The saved config differs in a key that changes the run's meaning, or
+        is damaged.
     """
-    path = workdir / "config.json"
-    saved = read_json(path, None)
     # A start that failed before it saved anything binds nobody.
-    if saved is not None and trained_runs(workdir):
+    if trained_runs(workdir) and (workdir / "config.json").exists():
         # An older version's has fewer keys, which had what is the default now.
         before = json.loads(saved_config(workdir).to_json_best_effort())
-        _check_same_meaning(path, before, json.loads(config.to_json_best_effort()))
+        _check_same_meaning(workdir, before, json.loads(config.to_json_best_effort()))
 
 
 def trained_runs(workdir: Path) -> list[str]:
-    """Names of the runs of a workdir that have saved a step, in order."""
-    steps = workdir.glob("*/[0-9]*/_CHECKPOINT_METADATA")
-    return sorted({path.parent.parent.name for path in steps})
+    """Returns the names of the runs of a workdir that have saved a step, in order."""
+    steps = [path.parent for path in workdir.glob("*/[0-9]*/_CHECKPOINT_METADATA")]
+    return sorted({step.parent.name for step in steps if step.name.isdecimal()})
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """Reads the resolved config of a workdir; it is empty where there is none.
+
+    Raises:
+      UserError: `config.json` is not what was written.
+    """
+    return read_sealed_json(workdir, "config.json", {}, remedy=_CONFIG_REMEDY)
+
+
+def read_starts(workdir: Path) -> list[dict[str, Any]]:
+    """Reads what `environment.json` holds: versions and device of each start.
+
+    Raises:
+      UserError: `environment.json` is not what was written.
+    """
+    name = "environment.json"
+    starts = read_sealed_json(workdir, name, [], kind=list, remedy=_STARTS_REMEDY)
+    for start in starts:
+        packages = start.get("packages", {}) if isinstance(start, dict) else None
+        command = start.get("command", []) if isinstance(start, dict) else None
+        if not isinstance(packages, dict) or not isinstance(command, list):
+            got = f"a start that is {describe_kind(start)} of another kind"
+            raise wrong_file(workdir / name, got, remedy=_STARTS_REMEDY)
+    return starts
 
 
 def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
-    """What `results.json` holds: the figures of every finished run, by its name."""
-    return read_json(workdir / "results.json", {})
+    """Reads the figures of every finished run, by its name, from `results.json`.
+
+    Raises:
+      UserError: `results.json` is not what was written.
+    """
+    name = "results.json"
+    results = read_sealed_json(workdir, name, {}, remedy=_RESULTS_REMEDY)
+    for run, row in results.items():
+        if fault := _fault_of_row(row):
+            got = f"{run}: {fault}"
+            raise wrong_file(workdir / name, got, remedy=_RESULTS_REMEDY)
+    return results
 
 
 def write_results(workdir: Path, results: dict[str, dict[str, Any]]) -> None:
     """Replaces `results.json`, on process 0; all see it from then on."""
     if jax.process_index() == 0:
-        write_atomically(workdir / "results.json", json.dumps(results, indent=2))
+        write_sealed(workdir, "results.json", json.dumps(results, indent=2))
     wait_for_all(f"{workdir} results")
 
 
+def read_comparison(workdir: Path) -> dict[str, Any] | None:
+    """Reads `compare.json`; None where nothing was compared.
+
+    Raises:
+      UserError: `compare.json` is not what was written.
+    """
+    name, remedy = "compare.json", _COMPARISON_REMEDY
+    found = read_sealed_json(workdir, name, None, remedy=remedy)
+    for key in ("methods", "differences"):
+        if found is not None and not isinstance(found.get(key), dict):
+            got = f"{key}: {describe_kind(found.get(key))} instead of an object"
+            raise wrong_file(workdir / name, got, remedy=remedy)
+    return found
+
+
+def _fault_of_row(row: Any) -> str | None:
+    if not isinstance(row, dict):
+        return f"{describe_kind(row)} instead of its figures"
+    speed = row.get("images_per_second")
+    figures = [row.get(name) for name in _FIGURES] + [0 if speed is None else speed]
+    if all(type(figure) in (int, float) for figure in figures):
+        return None
+    return f"figures that are missing or no numbers, of {', '.join(_FIGURES)}"
+
+
 def environment() -> dict[str, Any]:
-    """What a figure depends on besides the config: versions, device, revision."""
+    """Returns what a figure depends on besides the config: versions and device."""
     return {
         "command": sys.argv,
         "clonalnet_jax": clonalnet_jax.__version__,
@@ -124,13 +201,14 @@ def environment() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": jax.devices()[0].device_kind,
         "platform": jax.devices()[0].platform,
+        "x64": jax.config.values["jax_enable_x64"],
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
     }
 
 
 def _check_same_meaning(
-    path: Path, saved: dict[str, Any], resolved: dict[str, Any]
+    workdir: Path, saved: dict[str, Any], resolved: dict[str, Any]
 ) -> None:
     before, now = flatten(saved), flatten(resolved)
     changed = [
@@ -140,7 +218,7 @@ def _check_same_meaning(
     ]
     if changed:
         raise UserError(
-            f"{path.parent} holds another experiment",
+            f"{workdir} holds another experiment",
             got="; ".join(changed),
             expected="the config it was started with",
             remedy="choose another --workdir, or --force_config to go on with the new "

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.records import METRICS, drop_after
+from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
 
 
@@ -55,9 +55,9 @@ class Journal:
         """Opens a run's progress bar and files, dropping what was logged beyond `step`.
 
         Args:
-          run: name of the run.
-          num_steps: of the whole run.
-          step: done so far; a killed run may have logged more than it saved.
+          run: Name of the run.
+          num_steps: Number of steps of the whole run.
+          step: Number of steps done; a killed run may have logged more than it saved.
         """
         self._run, self._note = run, ""
         self._progress = Progress(
@@ -75,7 +75,7 @@ class Journal:
         )
         self._progress.start()
         if self._primary:
-            _drop_after(self._workdir / "metrics.jsonl", run, step)
+            drop_after(self._workdir, run, step, warn=self.warn)
             self._board = Board(self._workdir / "tensorboard" / run, step)
 
     def end_run(self) -> None:
@@ -86,6 +86,7 @@ class Journal:
         if self._board is not None:
             self._board.close()
             self._board = None
+            seal_log(self._workdir, METRICS)
 
     def advance(self, step: int) -> None:
         """Moves the bar to a step."""
@@ -97,13 +98,13 @@ class Journal:
 
         Args:
           split: `train`, `holdout` or `test`.
-          step: that they belong to.
-          metrics: by name.
+          step: The step that they belong to.
+          metrics: The metrics by name.
         """
         if not self._primary:
             return
         record = {"run": self._run, "split": split, "step": step, **metrics}
-        with (self._workdir / "metrics.jsonl").open("a") as file:
+        with (self._workdir / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
         assert self._board is not None, "start_run comes first"
         self._board.add(split, step, metrics)
@@ -143,18 +144,3 @@ class Journal:
                 f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}  "
                 f"{split} top-1 {metrics['top1']:.1f} %"
             )
-
-
-def _drop_after(path: Path, run: str, step: int) -> None:
-    """Forgets a run's records beyond a step, and a line that a kill cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record["run"] != run or record["step"] <= step:
-            kept.append(line + os.linesep)
-    write_atomically(path, "".join(kept))

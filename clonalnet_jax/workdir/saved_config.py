@@ -7,7 +7,10 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.configs import default
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.workdir.files import flatten, read_json
+from clonalnet_jax.workdir.files import flatten
+from clonalnet_jax.workdir.sealed import read_sealed_json
+
+_REMEDY = "restore it, or give the config that it was trained with: --config=..."
 
 
 def saved_config(workdir: Path) -> ConfigDict:
@@ -24,9 +27,7 @@ def saved_config(workdir: Path) -> ConfigDict:
       UserError: There is no such file, or it is not a config of this program.
     """
     path = _path_of(workdir)
-    saved = read_json(path, None)
-    if not isinstance(saved, dict):
-        raise _foreign(path, f"a {type(saved).__name__} and no config")
+    saved = read_sealed_json(path.parent, path.name, {}, remedy=_REMEDY)
     try:
         return resolve(saved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -89,5 +90,5 @@ def _foreign(path: Path, got: str) -> UserError:
         str(path),
         got=got,
         expected="the config that this program has saved there",
-        remedy="restore it, or give the config that it was trained with: --config=...",
+        remedy=_REMEDY,
     )

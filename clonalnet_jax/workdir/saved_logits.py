@@ -16,17 +16,18 @@ from safetensors import SafetensorError
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.processes import wait_for_all
-from clonalnet_jax.workdir.directory import write_atomically
+from clonalnet_jax.workdir.sealed import is_sealed, write_sealed
 
 
 class SavedLogits(NamedTuple):
     """Logits and labels, without the padding of the batches.
 
     Attributes:
-      logits: float32 `[n, classes]` of the test split.
-      labels: int32 `[n]`.
-      holdout_logits: float32 `[m, classes]`; None where nothing is held out.
-      holdout_labels: int32 `[m]`; likewise.
+      logits: Logits on the test split, float32 `[n, classes]`.
+      labels: Labels of the test split, int32 `[n]`.
+      holdout_logits: Logits on the images that were held out, float32 `[m, classes]`;
+        None where none were.
+      holdout_labels: Labels of the images that were held out, int32 `[m]`, or None.
     """
 
     logits: Float[np.ndarray, "n classes"]
@@ -36,8 +37,8 @@ class SavedLogits(NamedTuple):
 
 
 def logits_path(workdir: Path, run: str) -> Path:
-    """Where the predictions of a run lie."""
-    return workdir / "predictions" / f"{run}.safetensors"
+    """Returns where the predictions of a run lie."""
+    return workdir / _name(run)
 
 
 def write_logits(workdir: Path, run: str, predictions: SavedLogits) -> None:
@@ -46,7 +47,7 @@ def write_logits(workdir: Path, run: str, predictions: SavedLogits) -> None:
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {k: v for k, v in predictions._asdict().items() if v is not None}
-        write_atomically(path, safetensors.numpy.save(tensors))
+        write_sealed(workdir, _name(run), safetensors.numpy.save(tensors))
     wait_for_all(str(path))
 
 
@@ -54,23 +55,47 @@ def read_logits(workdir: Path, run: str) -> SavedLogits:
     """Reads the file of a run.
 
     Args:
-      workdir: of a `train`.
-      run: such as `clone`.
+      workdir: The workdir of a `train`.
+      run: Name of the run, such as `clone`.
 
     Returns:
-      What `write_logits` was given.
+      The logits and labels that `write_logits` was given.
 
     Raises:
-      UserError: there is no such file, or it is damaged.
+      UserError: There is no such file, or it is damaged.
     """
     path = logits_path(workdir, run)
     try:
-        return SavedLogits(**safetensors.numpy.load_file(path))
-    except (FileNotFoundError, SafetensorError, TypeError) as error:
-        raise UserError(
-            str(path),
-            got=str(error),
-            expected="the predictions of a finished run",
-            remedy="delete it, if it is there, and start again: it is made from the "
-            "checkpoint",
-        ) from error
+        content = path.read_bytes()
+        found = SavedLogits(**safetensors.numpy.load(content))
+        _check_shapes(found)
+    except (FileNotFoundError, SafetensorError, TypeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not is_sealed(workdir, _name(run), content):
+        raise _damaged(path, "other bytes than were written")
+    return found
+
+
+def _check_shapes(found: SavedLogits) -> None:
+    pairs = [found[:2], *([found[2:]] if any(x is not None for x in found[2:]) else [])]
+    for logits, labels in pairs:
+        if logits is None or labels is None:
+            raise ValueError("logits without labels, or labels without logits")
+        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            raise ValueError(f"logits {logits.shape} and labels {labels.shape}")
+        if logits.dtype != np.float32 or labels.dtype != np.int32:
+            raise ValueError(f"logits {logits.dtype} and labels {labels.dtype}")
+
+
+def _name(run: str) -> str:
+    return f"predictions/{run}.safetensors"
+
+
+def _damaged(path: Path, got: str) -> UserError:
+    return UserError(
+        str(path),
+        got=got,
+        expected="the predictions of a finished run",
+        remedy="delete it, if it is there, and start --mode=train again: it is made "
+        "from the checkpoint",
+    )

@@ -7,7 +7,8 @@ import pytest
 from clonalnet_jax.configs import digits
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.workdir.directory import open_workdir, read_results, write_atomically
+from clonalnet_jax.workdir.directory import open_workdir, read_results
+from clonalnet_jax.workdir.files import write_atomically
 
 
 @pytest.fixture
