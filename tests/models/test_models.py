@@ -17,6 +17,7 @@ from clonalnet_jax.models import (
 )
 from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
+from clonalnet_jax.models.sizes import SIZES
 
 # As published: torchvision and timm with 1000 classes, RepDistiller (Tian et al. 2020)
 # with 100; wrn_16_1 is counted. tests/interop compares with the references live.
@@ -104,6 +105,7 @@ def test_parameter_counts_are_the_published_ones(name):
     num_classes = 1000 if size == 224 else 100
     logits, variables = shapes(create_model(name, num_classes), (size, size, 3))
     assert count_parameters(variables["params"]) == PARAMETERS[name]
+    assert SIZES[name].parameters == PARAMETERS[name]
     assert logits.shape == (2, num_classes)
 
 
@@ -113,12 +115,20 @@ def test_multiply_adds_are_the_published_ones(name):
     assert count / 1e9 == pytest.approx(MULTIPLY_ADDS[name], abs=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_names())
+def test_the_listed_multiply_adds_are_counted_ones(name):
+    size = native_size(name)
+    model = create_model(name, 1000 if size == 224 else 100)
+    assert SIZES[name].multiply_adds == count_multiply_adds(model, (size, size, 3))
+
+
 def test_the_list_names_every_network(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("clonalnet_jax.models.__main__.model_names", lambda: FAMILIES)
     main()
     printed = capsys.readouterr().out
-    assert all(name in printed for name in FAMILIES)
+    assert all(name in printed for name in model_names())
+    assert SIZES.keys() == set(model_names())
     assert "4.089" in printed
 
 
