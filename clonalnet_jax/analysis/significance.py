@@ -8,6 +8,8 @@ from jaxtyping import Bool
 from scipy import stats
 
 _MAX_FLIPS = 100_000
+FEWEST_SEEDS = 3
+"""Number of seeds below which nothing is tested: two may agree by rounding alone."""
 
 
 class Mean(NamedTuple):
@@ -23,7 +25,10 @@ class Mean(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference over seeds; all but the mean is None with a single seed.
+    """A paired difference over seeds.
+
+    Where it cannot be tested, everything but the mean is None: with fewer than
+    `FEWEST_SEEDS` seeds, without any spread, or with a value that is not finite.
 
     Attributes:
       mean: over the seeds.
@@ -77,11 +82,11 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     pairs = zip(ours, theirs, strict=True)
     differences = np.array([one - other for one, other in pairs], np.float64)
     mean, count = float(differences.mean()), len(differences)
-    if count == 1:
+    # Without any spread but rounding's, Student's statistic is 0/0 or beyond reason.
+    spread, size = np.ptp(differences), np.abs(differences).max()
+    spreads = np.isfinite(size) and spread > 1e-9 * size
+    if count < FEWEST_SEEDS or not spreads:
         return Difference(mean, None, None, None, None)
-    if np.ptp(differences) == 0:
-        # No spread at all, where the statistic is 0/0 or infinite.
-        return Difference(mean, mean, mean, float(mean == 0), _sign_flip(differences))
     error = float(stats.sem(differences))
     reach = float(stats.t.ppf(0.975, count - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))

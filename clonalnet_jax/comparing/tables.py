@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
 from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.analysis.significance import (
+    FEWEST_SEEDS,
     McNemar,
     holm,
     mcnemar,
@@ -20,6 +21,7 @@ from clonalnet_jax.analysis.significance import (
     paired_difference,
 )
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
 from clonalnet_jax.workdir.sealed import write_sealed
@@ -70,14 +72,14 @@ def tabulate(
             labels.append(predictions.labels)
             _check_same_images(directory, run, labels[0], predictions.labels)
             right[run].append(predictions.logits.argmax(-1) == predictions.labels)
+            if run == "baseline" and is_given(config):
+                predictions = predictions.without_holdout()
             for name, value in _measure(predictions).items():
                 metrics[run][name].append(value)
     result = {
         "seeds": list(seeds),
         "test_images": len(labels[0]),
-        "temperature": "held-out training images"
-        if config.data.holdout
-        else "the other half of the test split",
+        "temperature": _temperature(config),
         "baseline": _origin(config),
         "methods": {run: _means(metrics[run]) for run in runs},
         "differences": {
@@ -126,10 +128,21 @@ def _check_same_images(
 
 
 def _origin(config: ConfigDict) -> str:
-    given = config.baseline.checkpoint or config.baseline.weights
-    if given and not config.baseline.replace_head:
-        return "the same for all seeds"
-    return "trained anew for each seed"
+    return (
+        "the same for all seeds" if is_given(config) else "trained anew for each seed"
+    )
+
+
+def _temperature(config: ConfigDict) -> str:
+    """Says which images the temperatures were fitted on."""
+    if not config.data.holdout:
+        return "the other half of the test split"
+    if is_given(config):
+        return (
+            "held-out training images (the given baseline's on the other half of the "
+            "test split, for it may have been trained on those)"
+        )
+    return "held-out training images"
 
 
 def _means(of_run: Seeds) -> dict[str, Any]:
@@ -153,31 +166,41 @@ def _differences(
         }
         # The baseline has another initialisation and order: it is no method compared.
         tested = [run for run in others if run != "baseline"]
-        p_values = [by_run[run].p_t for run in tested]
-        known = [p for p in p_values if p is not None]
-        adjusted = dict(zip(tested, holm(known), strict=True)) if known else {}
+        known = {run: p for run in tested if (p := by_run[run].p_t) is not None}
+        adjusted = dict(zip(known, holm(list(known.values())), strict=True))
         for run, difference in by_run.items():
             p_holm = adjusted.get(run)
             found[run][name] = {**difference._asdict(), "p_holm": p_holm}
     for run in others:
         pairs = zip(right[run], right[reference], strict=True)
         found[run]["mcnemar"] = [mcnemar(*pair)._asdict() for pair in pairs]
-        found[run]["verdict"] = _verdict(found[run]["top1"])
+        ours, theirs = metrics[run]["top1"], metrics[reference]["top1"]
+        found[run]["verdict"] = _verdict(found[run]["top1"], [*ours, *theirs])
     return found
 
 
-def _verdict(difference: Mapping[str, float | None]) -> str:
-    """About top-1; the corrected p-value decides, where there is one."""
+def _verdict(difference: Mapping[str, float | None], values: Sequence[float]) -> str:
+    """Judges top-1 by the corrected p-value, or the plain one where there is none."""
     p = difference["p_holm"]
     if p is None:
         p = difference["p_t"]
     if p is None:
-        return "one seed: not tested"
+        return f"not tested: {_why_not_tested(values)}"
     if p >= _LEVEL:
         return "no difference shown"
     mean = difference["mean"]
     assert mean is not None
     return "higher" if mean > 0 else "lower"
+
+
+def _why_not_tested(values: Sequence[float]) -> str:
+    """Says why the values of two runs, seed by seed, allow no test."""
+    count = len(values) // 2
+    if not np.isfinite(values).all():
+        return "a value is not finite"
+    if count < FEWEST_SEEDS:
+        return "one seed" if count == 1 else f"{count} seeds are too few"
+    return "every seed differs by the same"
 
 
 def _caption(result: Mapping[str, Any]) -> str:

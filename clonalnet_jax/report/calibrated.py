@@ -88,9 +88,12 @@ def _summary(
     plain: Mapping[str, Reliability],
     after: Mapping[str, Reliability],
 ) -> str:
-    fitted = "one half of the test images and judged on the other, both ways"
-    if evidence.holdout:
-        fitted = "held-out training images"
+    halves = "one half of the test images and judged on the other, both ways"
+    fitted = "held-out training images"
+    if missing := [run for run in evidence.logits if run not in evidence.holdout]:
+        fitted += f" (for {', '.join(missing)}: on {halves})"
+    if not evidence.holdout:
+        fitted = halves
     before, clone = plain["baseline"], evidence.clone
     return (
         "A network is calibrated where its accuracy (line) is its confidence (dotted). "

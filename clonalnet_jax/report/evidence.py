@@ -18,6 +18,7 @@ from clonalnet_jax.runtime import partition
 from clonalnet_jax.state import Batch
 from clonalnet_jax.trained.classifier import load_classifier
 from clonalnet_jax.trained.network import Network
+from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.experiment import Experiment, open_experiment
 from clonalnet_jax.workdir.directory import read_results, trained_runs
 from clonalnet_jax.workdir.saved_config import saved_config
@@ -36,7 +37,8 @@ class Evidence(NamedTuple):
       logits: float32 `[n, classes]` of the test split by run, the baseline's first.
       labels: class of each `[n]`.
       positions: of each in the test split `[n]`, which skips unreadable images.
-      holdout: logits and labels of held-out training images by run, of all or none.
+      holdout: Logits and labels of held-out training images by run. A run is missing
+        where none are saved, and a given baseline, which may have seen those images.
     """
 
     workdir: Path
@@ -102,9 +104,9 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
         name: (answer.holdout_logits, answer.holdout_labels)
         for name, (answer, _) in answers.items()
         if answer.holdout_logits is not None and answer.holdout_labels is not None
+        if not (name == "baseline" and is_given(experiment.config))
     }
-    complete = holdout if len(holdout) == len(answers) else {}
-    return Evidence(workdir, experiment, run, logits, first.labels, positions, complete)
+    return Evidence(workdir, experiment, run, logits, first.labels, positions, holdout)
 
 
 def heat_maps(

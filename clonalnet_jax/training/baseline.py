@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.partition import replicate
@@ -16,6 +17,23 @@ from clonalnet_jax.weights import (
     read_weights,
 )
 from clonalnet_jax.workdir.checkpoints import Meta
+
+
+def is_given(config: ConfigDict) -> bool:
+    """Whether the baseline was trained elsewhere, on images that nobody here knows.
+
+    What is held out of our training images may be among them, so nothing may be
+    fitted on it for such a baseline.
+
+    Args:
+      config: The whole config.
+
+    Returns:
+      Whether it is given by `config.baseline`, and not trained here.
+    """
+    given = config.baseline
+    from_weights = given.weights is not None and not given.replace_head
+    return given.checkpoint is not None or from_weights
 
 
 def given_baseline(experiment: Experiment) -> Network | None:

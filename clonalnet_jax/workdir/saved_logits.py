@@ -35,6 +35,10 @@ class SavedLogits(NamedTuple):
     holdout_logits: Float[np.ndarray, "m classes"] | None = None
     holdout_labels: Int[np.ndarray, " m"] | None = None
 
+    def without_holdout(self) -> "SavedLogits":
+        """The test split alone, for a network that may have seen what is held out."""
+        return self._replace(holdout_logits=None, holdout_labels=None)
+
 
 def logits_path(workdir: Path, run: str) -> Path:
     """Returns where the predictions of a run lie."""

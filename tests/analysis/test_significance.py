@@ -48,11 +48,23 @@ def test_five_wins_of_five_are_as_much_as_signs_can_say():
     assert found.p_sign_flip == pytest.approx(2 / 32)
 
 
-@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
-def test_differences_without_spread_are_no_division_by_zero(value, p):
-    found = paired_difference([value] * 3, [0.0] * 3)
-    assert found[:4] == (value, value, value, p)
-    assert found.p_sign_flip == pytest.approx(1.0 if value == 0 else 0.25)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ([0.5] * 5, [0.0] * 5),
+        ([0.0] * 5, [0.0] * 5),
+        # Equal but for rounding: 0.07 each.
+        ([97.46, 96.10, 95.03], [97.39, 96.03, 94.96]),
+        ([1.0, 2.0], [0.0, 0.9]),
+        ([1.0, 2.0, math.nan, 4.0], [0.0] * 4),
+        ([1.0, 2.0, math.inf, 4.0], [0.0] * 4),
+    ],
+    ids=["equal", "zero", "rounding", "two seeds", "nan", "inf"],
+)
+def test_what_cannot_be_tested_has_no_p_value_and_no_interval(ours, theirs):
+    with np.errstate(invalid="ignore"):
+        found = paired_difference(ours, theirs)
+    assert found[1:] == (None, None, None, None)
 
 
 def test_seeds_must_be_paired():

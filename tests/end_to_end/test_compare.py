@@ -183,7 +183,9 @@ def made_up(rng, directory, gain):
         ((30, 32, 31, 29), "higher"),
         ((-30, -32, -31, -29), "lower"),
         ((4, -5, 3, -2), "no difference shown"),
-        ((30,), "one seed: not tested"),
+        ((30,), "not tested: one seed"),
+        ((30, 31), "not tested: 2 seeds are too few"),
+        ((30, 30, 30), "not tested: every seed differs by the same"),
     ],
 )
 def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, verdict):
@@ -197,6 +199,26 @@ def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, ver
     assert found["verdict"] == verdict
     assert found["top1"]["mean"] == pytest.approx(100 * np.mean(gains) / 400, abs=1e-4)
     assert verdict in tables.write_comparison(result, tmp_path)
+
+
+def test_a_given_baseline_is_never_scaled_on_images_it_may_have_seen(
+    digits_config, tmp_path, rng
+):
+    config = config_of(digits_config)
+    config.compare.methods, config.data.holdout = ("dkd",), 40
+    made_up(rng, tmp_path, 20)
+    saved = read_logits(tmp_path, "baseline")
+    # What it was trained on: it knows all answers, and a temperature says so.
+    known = np.float32(50.0) * np.eye(10, dtype=np.float32)[saved.labels[:40]]
+    seen = saved._replace(holdout_logits=known, holdout_labels=saved.labels[:40])
+    write_logits(tmp_path, "baseline", seen)
+    scaled = {}
+    for given in (None, str(tmp_path)):
+        config.baseline.checkpoint = given
+        result = tables.tabulate(config, [0], [tmp_path])
+        scaled[given] = result["methods"]["baseline"]["nll_scaled"]["mean"]
+        assert ("may have been trained on those" in result["caption"]) is bool(given)
+    assert scaled[str(tmp_path)] < scaled[None]
 
 
 def test_seeds_with_other_test_images_are_not_compared(rng, digits_config, tmp_path):
