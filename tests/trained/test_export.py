@@ -1,7 +1,10 @@
 """Exported networks predict what the network in the workdir predicts."""
 
 import json
+import os
+import resource
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +161,50 @@ def test_a_wrong_name_is_named(trained, arguments, message):
     config, workdir = trained[:2]
     with pytest.raises(UserError, match=message):
         export(config, workdir, **arguments)
+
+
+def test_an_export_has_the_permissions_of_the_umask(trained, tmp_path):
+    before = os.umask(0o022)
+    try:
+        path, _ = write(trained, tmp_path, "safetensors")
+    finally:
+        os.umask(before)
+    sidecar = path.with_name(path.name + ".json")
+    assert {p.stat().st_mode & 0o777 for p in (path, sidecar)} == {0o644}
+
+
+@pytest.mark.parametrize("format", ["safetensors", "stablehlo", "orbax"])
+def test_a_disk_that_is_full_leaves_nothing_and_the_next_try_works(
+    trained, tmp_path, format
+):
+    """A limit on the file size stands in for a full disk: it needs no privilege."""
+    config, workdir = trained[:2]
+    output = tmp_path / "net"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal, so that writing fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        with pytest.raises(UserError, match="--output .*net"):
+            export(config, workdir, format=format, output=output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    assert export(config, workdir, format=format, output=output).exists()
+
+
+def test_a_file_of_somebody_else_beside_the_export_is_kept(trained, tmp_path):
+    config, workdir = trained[:2]
+    output, sidecar = tmp_path / "net", tmp_path / "net.json"
+    sidecar.write_text("mine")
+    with pytest.raises(UserError, match=r"net\.json\n.*it exists"):
+        export(config, workdir, format="safetensors", output=output)
+    assert sidecar.read_text() == "mine"
+    assert not output.exists()
+
+
+def test_the_home_directory_is_where_a_tilde_says(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config, workdir = trained[:2]
+    path = export(config, workdir, format="safetensors", output=Path("~/net"))
+    assert path == tmp_path / "net"
+    assert path.exists()

@@ -3,12 +3,34 @@
 import copy
 import json
 
+import jax
+import numpy as np
 import pytest
 from clonalnet_jax.configs import digits
 
 from clonalnet_jax.errors import UserError
+<<<<<<< tests/workdir/test_directory.py
 from clonalnet_jax.workdir.directory import open_workdir, read_results
 from clonalnet_jax.workdir.files import write_atomically
+=======
+from clonalnet_jax.workdir import lock
+from clonalnet_jax.workdir.directory import (
+    open_workdir,
+    read_comparison,
+    read_results,
+    read_starts,
+    trained_runs,
+    write_atomically,
+    write_results,
+)
+from clonalnet_jax.workdir.saved_logits import (
+    SavedLogits,
+    logits_path,
+    read_logits,
+    write_logits,
+)
+from clonalnet_jax.configs import digits
+>>>>>>> /tmp/h/theirs.py
 
 
 @pytest.fixture
@@ -74,3 +96,97 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
         write_atomically(tmp_path / "file", text)
     assert (tmp_path / "file").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+<<<<<<< tests/workdir/test_directory.py
+=======
+
+
+def test_a_workdir_is_one_runs_alone(tmp_path):
+    with lock.hold(tmp_path, warn=warn_never):
+        owner = f"process {os.getpid()} on "
+        with (
+            pytest.raises(UserError, match=f"in use by .*{owner}"),
+            lock.hold(tmp_path, warn=warn_never),
+        ):
+            pass
+        # Whoever was refused has not taken the lock away.
+        assert owner in (tmp_path / "lock").read_text()
+    with lock.hold(tmp_path, warn=warn_never):
+        pass
+
+
+def test_the_lock_of_a_process_that_is_gone_is_stale(tmp_path):
+    warnings = []
+    (tmp_path / "lock").write_text("someone, process 1 on elsewhere\n")
+    with lock.hold(tmp_path, warn=warnings.append):
+        pass
+    assert "process 1 on elsewhere is stale" in warnings[0]
+
+
+def warn_never(text):
+    raise AssertionError(text)
+
+
+OTHER_KINDS = ["7", "null", '"text"', "{", "", "[[1]]", '{"clone": 3}', "\xff"]
+
+
+@pytest.mark.parametrize("content", OTHER_KINDS)
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("results.json", read_results),
+        ("environment.json", read_starts),
+        ("compare.json", read_comparison),
+    ],
+)
+def test_json_of_another_kind_is_named_with_a_remedy(tmp_path, name, read, content):
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=rf"(?s){name}.*try:.*delete it"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["7", "[1]", "{", ""])
+def test_a_config_of_another_kind_is_named(started, config, content):
+    (started / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        open_workdir(started, config, force_config=False)
+
+
+ROW = {
+    **{"top1": 90.0, "top5": 99.0, "nll": 0.3, "ece": 1.0},
+    **{"num_parameters": 9, "train_seconds": 1.0},
+}
+
+
+def test_a_figure_that_was_changed_is_not_believed(tmp_path):
+    write_results(tmp_path, {"clone": ROW})
+    assert read_results(tmp_path) == {"clone": ROW}
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text().replace("90.0", "98.0"))
+    with pytest.raises(UserError, match=r"results\.json\n.*other bytes.*"):
+        read_results(tmp_path)
+    path.unlink()
+    assert read_results(tmp_path) == {}
+
+
+def test_predictions_that_were_changed_are_not_believed(tmp_path):
+    logits = np.random.default_rng(0).random((4, 3), np.float32)
+    write_logits(tmp_path, "clone", SavedLogits(logits, np.zeros(4, np.int32)))
+    np.testing.assert_array_equal(read_logits(tmp_path, "clone").logits, logits)
+    path = logits_path(tmp_path, "clone")
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="other bytes than were written"):
+        read_logits(tmp_path, "clone")
+
+
+def test_64_bits_are_refused(tmp_path, config):
+    with jax.enable_x64(True), pytest.raises(UserError, match="JAX_ENABLE_X64"):
+        open_workdir(tmp_path, config, force_config=False)
+
+
+def test_a_step_that_was_set_aside_is_no_run(started):
+    step = started / "baseline" / "10"
+    step.rename(step.with_name("10.damaged"))
+    assert trained_runs(started) == []
+>>>>>>> /tmp/h/theirs.py
