@@ -15,7 +15,7 @@ from clonalnet_jax.models.complexity import count_multiply_adds
 
 
 def main() -> None:
-    """Prints the table; no network is run, so that it takes seconds."""
+    """Prints the table. It takes only seconds, because no network is run."""
     table = Table(
         title="Networks of create_model(name, num_classes, **options)",
         caption="GFLOPs: 1e9 multiply-adds of convolutions and matrix products, "
