@@ -31,12 +31,13 @@ from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from clonalnet_jax.configs import digits
+
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.trained.export import export
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.saved_logits import read_logits
-from clonalnet_jax.configs import digits
 
 ROOT = Path(__file__).parent.parent
 _FILES = flags.DEFINE_integer("files", 0, "Damages to draw; 0 for all of them.")

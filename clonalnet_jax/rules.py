@@ -236,14 +236,23 @@ def flag(*, optional: bool = False) -> Rule:
     return _or_none(rule) if optional else rule
 
 
-def text(example: str, *, optional: bool = False) -> Rule:
-    """A rule for text of at least one character, and None where it is `optional`."""
+def text(example: str, *, optional: bool = False, empty: bool = False) -> Rule:
+    """A rule for text.
+
+    Args:
+      example: A possible text.
+      optional: Whether None is possible, too.
+      empty: Whether the text may be empty.
+
+    Returns:
+      The rule.
+    """
 
     def accepts(value: Any) -> bool:
         # No path can hold the character NUL.
-        return isinstance(value, str) and bool(value) and "\0" not in value
+        return isinstance(value, str) and (empty or value != "") and "\0" not in value
 
-    rule = Rule(accepts, "text, not empty", example)
+    rule = Rule(accepts, "text" if empty else "text, not empty", example)
     return _or_none(rule) if optional else rule
 
 

@@ -92,8 +92,8 @@ class ConfusedGroup(NamedTuple):
     """Classes that are taken for one another.
 
     Attributes:
-      members: at least two classes, in the order of `cluster_order`.
-      rate: at which one of them is taken for another, mean over their pairs.
+      members: The classes of the group, at least two, in the order of `cluster_order`.
+      rate: The rate at which one of them is taken for another, mean over their pairs.
     """
 
     members: tuple[int, ...]
@@ -113,7 +113,7 @@ def count_confusion(
       baseline_logits: `[n, classes]`.
       clone_logits: `[n, classes]`, of the same images.
       labels: class indices `[n]`.
-      temperature: of the loss; see `losses.confusing_categories`.
+      temperature: The loss's temperature; see `losses.confusing_categories`.
 
     Returns:
       The three matrices.
@@ -178,9 +178,9 @@ def confusing_of(
     """The categories that confuse the baseline on a class's images, worst first.
 
     Args:
-      confusion: from `count_confusion`.
+      confusion: The counts of `count_confusion`.
       label: the class.
-      limit: at most so many.
+      limit: The greatest number to return.
 
     Returns:
       Those that are in a confusing set or answered at least once: by the baseline's
@@ -205,8 +205,8 @@ def confused_pairs(confusion: Confusion, *, limit: int = 10) -> list[ConfusedPai
     """The pairs of classes that the baseline swaps most, most first.
 
     Args:
-      confusion: from `count_confusion`.
-      limit: at most so many.
+      confusion: The counts of `count_confusion`.
+      limit: The greatest number to return.
 
     Returns:
       Pairs that the baseline or the clone swaps at least once: by the baseline's
@@ -227,7 +227,7 @@ def class_gains(confusion: Confusion) -> Float[np.ndarray, " classes"]:
     """Percentage points that the clone gains over the baseline on each class.
 
     Args:
-      confusion: from `count_confusion`.
+      confusion: The counts of `count_confusion`.
 
     Returns:
       `[classes]`, NaN where a class has no images.
@@ -275,7 +275,7 @@ def cluster_order(matrix: Num[ArrayLike, "classes classes"]) -> list[int]:
     """An order of the classes that puts those next to each other that are confused.
 
     Args:
-      matrix: as `confused_groups`.
+      matrix: The matrix that `confused_groups` takes.
 
     Returns:
       Every class once.

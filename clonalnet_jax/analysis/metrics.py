@@ -19,8 +19,8 @@ class MetricSums:
 
     Attributes:
       count: examples.
-      top1: of them with the label first.
-      top5: of them with the label among the first five (fewer with fewer classes).
+      top1: Examples whose label is ranked first.
+      top5: Examples whose label is among the first five, or fewer classes if there are.
       nll: sum of negative log-likelihoods, nats.
       bin_count: examples per confidence bin `[15]`.
       bin_confidence: sum of the confidences per bin `[15]`.

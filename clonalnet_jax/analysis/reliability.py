@@ -14,7 +14,7 @@ class Reliability(NamedTuple):
     """A reliability diagram over 15 equal bins of confidence.
 
     Attributes:
-      edges: of the bins `[16]`, from 0 to 1; a bin is (low, high].
+      edges: Edges of the bins `[16]`, from 0 to 1; a bin is (low, high].
       images: per bin `[15]`.
       confidence: mean confidence per bin `[15]`, NaN where a bin is empty.
       accuracy: share of correct answers per bin `[15]`, NaN where a bin is empty.

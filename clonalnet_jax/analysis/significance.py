@@ -34,8 +34,8 @@ class Difference(NamedTuple):
       mean: over the seeds.
       low: end of the 95 % interval of Student's t.
       high: its other end.
-      p_t: of the paired t-test, two-sided.
-      p_sign_flip: of the sign-flip test, two-sided; exact up to 16 seeds.
+      p_t: The p-value of the paired t-test, two-sided.
+      p_sign_flip: The p-value of the sign-flip test, two-sided; exact up to 16 seeds.
     """
 
     mean: float
@@ -71,7 +71,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
 
     Args:
       ours: one value per seed.
-      theirs: of the same seeds in the same order.
+      theirs: One value for each of the same seeds, in the same order.
 
     Returns:
       The difference `ours - theirs`.

@@ -47,7 +47,7 @@ def tabulate(
     """Computes a comparison from the predictions of finished runs.
 
     Args:
-      config: whose `compare.methods` are compared.
+      config: The whole config; its `compare.methods` are compared.
       seeds: numbers.
       directories: the workdir of each.
 

@@ -27,7 +27,8 @@ RULES: dict[str, Rule] = {
     "source": choice(("folder", "tfds")),
     "name": text("cifar10", optional=True),
     "path": text("/path/to/images", optional=True),
-    "train_split": text("train"),
+    # Empty: the folders of the path are the classes.
+    "train_split": text("train", empty=True),
     "test_split": text("test"),
     "test_fraction": number(above=0, below=1, example=0.2),
     "split_seed": SEED,

@@ -1,13 +1,13 @@
-"""Flax Linen networks, nothing but architecture.
+"""The networks, written in Flax Linen. This package holds only architectures.
 
 A module takes images `[batch, height, width, channels]` and `train`, and returns
-logits `[batch, num_classes]`, whose layer is computed in float32 whatever `dtype` is.
-Its variables are `params` and, where it has batch norm, `batch_stats`, both float32.
-A path such as `layer1_0.conv1` is the reference's `layer1.0.conv1`, so that names of
-weights are converted by rule.
+logits `[batch, num_classes]`. The layer that computes the logits is in float32,
+whatever `dtype` is. The variables of a module are `params` and, if it has batch norm,
+`batch_stats`. Both are float32. A path such as `layer1_0.conv1` corresponds to
+`layer1.0.conv1` in the reference, so a rule converts the names of weights.
 
-The features of the last stage, and gradients with respect to them, are reached by
-`logits_and_features` and `feature_gradient` for every network; see `features.py`.
+For every network, `logits_and_features` returns the features of the last stage, and
+`feature_gradient` returns gradients with respect to them. See `features.py`.
 `python -m clonalnet_jax.models` lists the networks with their sizes.
 """
 
@@ -45,7 +45,7 @@ __all__ = [
 _bottlenecks = partial(ResNet, bottleneck=True)
 _small_resnet = partial(ResNet, small_stem=True)
 
-# torchvision's definitions; for ConvNeXt and ViT timm's.
+# Definitions of torchvision. Those of ConvNeXt and ViT are timm's.
 _IMAGENET: dict[str, partial[Any]] = {
     "resnet18": partial(ResNet, (2, 2, 2, 2)),
     "resnet34": partial(ResNet, (3, 4, 6, 3)),
@@ -63,8 +63,9 @@ _IMAGENET: dict[str, partial[Any]] = {
     "vit_base_patch16_224": partial(VisionTransformer, width=768, num_heads=12),
 }
 
-# RepDistiller's definitions (Tian et al. 2020). Of resnet18 the literature has several
-# with as many parameters; this one has torchvision's names behind a 3x3 stem.
+# RepDistiller's definitions (Tian et al. 2020). The literature has several networks
+# named resnet18 with the same number of parameters. This one has a 3x3 stem and
+# torchvision's names.
 _SMALL_IMAGES: dict[str, partial[Any]] = {
     **{
         f"resnet{depth}": partial(_small_resnet, ((depth - 2) // 6,) * 3, width=16)
@@ -92,12 +93,12 @@ _MODELS: dict[str, partial[Any]] = {**_IMAGENET, **_SMALL_IMAGES}
 
 
 def model_names() -> list[str]:
-    """Every name that `create_model` knows, in the order of the documentation."""
+    """Returns every name that `create_model` knows, in the documentation's order."""
     return list(_MODELS)
 
 
 def native_size(name: str) -> int:
-    """Side in pixels of the images that a network was designed for."""
+    """Returns the side, in pixels, of the images that a network was designed for."""
     return 224 if name in _IMAGENET else 32
 
 
@@ -107,18 +108,18 @@ def create_model(
     """Builds a network by name.
 
     Args:
-      name: one of `model_names()`.
-      num_classes: size of the logits.
-      dtype: of the computation up to the classifier; parameters, batch statistics and
-        logits are float32.
-      **options: those of the module's fields that its `options` names, such as
-        `width`, `small_stem` and `image_size`.
+      name: Name of the network, one of `model_names()`.
+      num_classes: Size of the logits.
+      dtype: Dtype of the computation up to the classifier. Parameters, batch statistics
+        and logits are float32.
+      **options: Values for fields of the network's class. Only the fields that its
+        `options` names can be set, such as `width`, `small_stem` and `image_size`.
 
     Returns:
       An unbound Flax module.
 
     Raises:
-      UserError: the name or an option is unknown, or a value is impossible.
+      UserError: The name or an option is unknown, or a value is impossible.
     """
     if name not in _MODELS:
         raise unknown_name("unknown model", name, _MODELS)
@@ -139,17 +140,17 @@ def create_model(
 def eval_logits(
     model: nn.Module, variables: Any, images: Float[Array, "b h w c"]
 ) -> Float[Array, "b classes"]:
-    """Logits in eval mode: running statistics, nothing random, nothing updated."""
+    """Computes logits in eval mode, with running statistics and without updates."""
     return cast(Array, model.apply(variables, images, train=False))
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
-    """Number of trained values in a `params` tree (batch statistics not included)."""
+    """Counts the trained values in a `params` tree, without batch statistics."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _check_value(name: str, field: str, value: object, kind: Any) -> None:
-    """Refuses what is not of the field's type, which is a bool or a count."""
+    """Refuses a value of another type than the field's, which is a bool or a count."""
     if kind is bool:
         valid, expected = isinstance(value, bool), "True or False"
     else:

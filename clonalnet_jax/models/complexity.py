@@ -1,4 +1,4 @@
-"""The work of a forward pass, counted from its trace: nothing is run or compiled."""
+"""Counts the work of a forward pass from its trace, without running or compiling."""
 
 import math
 from typing import Any
@@ -9,16 +9,17 @@ import jax.numpy as jnp
 
 
 def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of the convolutions and matrix products for one image.
+    """Counts the multiply-adds of convolutions and matrix products for one image.
 
-    This is what papers and torchvision call FLOPs; twice as many operations are done.
+    Papers and torchvision call this number FLOPs, although each multiply-add is two
+    operations.
 
     Args:
-      model: a network.
-      image_shape: `(height, width, channels)`.
+      model: The network.
+      image_shape: Shape of one image, `(height, width, channels)`.
 
     Returns:
-      The count; element-wise work is left out.
+      The count. Element-wise work is left out.
     """
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(

@@ -1,7 +1,8 @@
-"""ConvNeXt (Liu et al. 2022): timm's definition and names, `stages.0.blocks.0.gamma`.
+"""ConvNeXt (Liu et al. 2022), with timm's definition and names.
 
-Of the two common definitions timm's keeps the layer scale as one value a channel, so
-that it needs no reshaping on its way in or out. They compute the same.
+A name of timm is, for example, `stages.0.blocks.0.gamma`. There are two common
+definitions, which compute the same. Timm's stores the layer scale as one value per
+channel, so that it need not be reshaped when weights are loaded or saved.
 """
 
 from typing import ClassVar
@@ -30,7 +31,7 @@ class ConvNeXtBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The shape stays."""
+        """Returns an array of the same shape."""
         width = x.shape[-1]
         gamma = self.param("gamma", nn.initializers.constant(1e-6), (width,))
         y = conv(
@@ -48,7 +49,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, behind a norm and a 2x2 convolution of stride 2."""
+    """Blocks of one width, after an optional norm and 2x2 convolution of stride 2."""
 
     size: int
     width: int
@@ -75,14 +76,14 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    """Norm and classifier of the pooled features."""
+    """A norm and a classifier, applied to the pooled features."""
 
     num_classes: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b classes"]:
-        """Pooled features to logits."""
+        """Computes logits from pooled features."""
         x = layer_norm(dtype=self.dtype, name="norm")(x)
         return head(self.num_classes, init=narrow_normal, dtype=self.dtype, name="fc")(
             x
@@ -93,10 +94,10 @@ class ConvNeXt(nn.Module):
     """ConvNeXt, without stochastic depth.
 
     Attributes:
-      stage_sizes: number of blocks in each stage.
-      num_classes: size of the logits.
-      width: of the first stage; doubles from stage to stage.
-      dtype: of the computation.
+      stage_sizes: Number of blocks in each stage.
+      num_classes: Size of the logits.
+      width: Number of channels in the first stage. It doubles from stage to stage.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ("width",)
@@ -110,7 +111,7 @@ class ConvNeXt(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; nothing here depends on `train`."""
+        """Computes logits. Nothing here depends on `train`."""
         check_image_size("convnext", images, least=32)
         x = conv(
             self.width,

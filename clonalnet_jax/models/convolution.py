@@ -1,10 +1,12 @@
 """Convolutions whose weight gradient is summed from parts of the batch.
 
-On a CPU, XLA turns the gradient of a kernel into one matrix product over all pixels of
-the batch, an operand of which soon fits in no cache; and it computes layers before it
-again to read them in that order. Parts and what is kept mend both. With what
-`partition` asks of the compiler, a ResNet's whole step takes two thirds to three
-quarters of the time (`benchmarks/step.py`).
+On a CPU, XLA computes the gradient of a kernel as one matrix product over all pixels of
+the batch. This is slow for two reasons. First, an operand of the product is soon too
+large for any cache. This module therefore splits the batch into parts and adds up their
+gradients. Second, XLA recomputes earlier layers in order to read their results in the
+order of the product. This module therefore keeps both operands in memory (`_kept`).
+Together with the compiler options that `partition` sets, a whole training step of a
+ResNet takes two thirds to three quarters of the time (`benchmarks/step.py`).
 """
 
 import contextlib
@@ -17,20 +19,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-# Numbers that a part puts out, and the most parts, as each is compiled by itself.
+# About how many output values a part has, and the greatest number of parts. It is
+# limited because every part is compiled separately.
 _PART, _MOST = 2**17, 8
 _in_parts = contextvars.ContextVar("in_parts", default=False)
 
 
 @contextlib.contextmanager
 def gradients_in_parts(wanted: bool = True) -> Iterator[None]:
-    """Within it, networks are traced with weight gradients in parts.
+    """Makes networks that are traced inside the block sum weight gradients in parts.
 
-    Such gradients are reverse mode's alone, and for a batch that lies on one device:
-    others would have to sum every part among them.
+    These gradients exist only in reverse mode. Use them only for a batch that lies on
+    one device, because several devices would have to add up every part among them.
 
     Args:
-      wanted: False changes nothing.
+      wanted: Whether to sum in parts. False switches it off inside the block.
 
     Yields:
       Nothing.
@@ -43,16 +46,16 @@ def gradients_in_parts(wanted: bool = True) -> Iterator[None]:
 
 
 def convolve(images: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
-    """`jax.lax.conv_general_dilated`, as `flax.linen.Conv` calls it.
+    """Calls `jax.lax.conv_general_dilated` as `flax.linen.Conv` does.
 
     Args:
-      images: `[batch, ...]`.
-      kernel: laid out as `kwargs` says.
-      *args: strides and padding.
-      **kwargs: the rest.
+      images: Inputs `[batch, ...]`.
+      kernel: Weights, laid out as `kwargs` says.
+      *args: Strides and padding.
+      **kwargs: The other arguments of `conv_general_dilated`.
 
     Returns:
-      `[batch, ...]`.
+      The result of the convolution, `[batch, ...]`.
     """
 
     def conv(images: Array, kernel: Array) -> Array:
@@ -100,14 +103,16 @@ def _backward(
 
 
 def _kept(x: Array) -> Array:
-    """The same, in memory: the end of what XLA may compute again where it is read.
+    """Returns `x` unchanged, and makes XLA store it instead of computing it again.
 
-    A weight gradient reads its operands transposed, and XLA would redo the batch norms,
-    additions and ReLUs of several layers there, for every part. On a CPU it drops
-    `optimization_barrier` before it fuses; into a condition it does not look.
+    A weight gradient reads its operands transposed. Without this function, XLA would
+    recompute the batch norms, additions and ReLUs of several layers for every part.
+    `optimization_barrier` does not help: on a CPU, XLA removes it before it fuses
+    operations. XLA does not fuse across a conditional, so `x` passes through one.
     """
     first = x[(0,) * x.ndim]
-    # Equal branches would be one; these are equal to every bit.
+    # XLA would merge two identical branches and remove the conditional. These branches
+    # are written differently but return exactly the same bits.
     return jax.lax.cond(first > 0, lambda x: x, lambda x: -jnp.negative(x), x)
 
 

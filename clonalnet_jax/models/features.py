@@ -1,8 +1,8 @@
 """The features that every network computes last, and gradients with respect to them.
 
-Each network passes its last feature map, what global pooling is about to average,
-through `tap`. The map is then within reach of Grad-CAM and of distillation without
-any change to the network, and costs nothing where nobody asks for it.
+Each network passes its last feature map through `tap`, before global pooling averages
+it. Grad-CAM and distillation can then read the map without any change to the network.
+If nobody asks for the map, it costs nothing.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from jaxtyping import Array, Float
 
 
 def tap(module: nn.Module, x: Array) -> Array:
-    """Marks `x` as the features of a network; called once, in its `__call__`.
+    """Marks `x` as the features of a network, which calls this once in `__call__`.
 
     Args:
-      module: the network itself, not one of its blocks.
-      x: `[b, h, w, c]`, or `[b, tokens, c]` for transformers.
+      module: The network itself, not one of its blocks.
+      x: The features, `[b, h, w, c]`, or `[b, tokens, c]` for transformers.
 
     Returns:
-      `x`, plus `perturbations/features` where that is among the variables.
+      `x`, plus `perturbations/features` if the variables contain it.
     """
     module.sow("intermediates", "features", x, init_fn=tuple, reduce_fn=lambda _, x: x)
     if module.has_variable("perturbations", "features"):
@@ -33,16 +33,17 @@ def tap(module: nn.Module, x: Array) -> Array:
 def logits_and_features(
     model: nn.Module, variables: Any, images: Float[Array, "b h w c"]
 ) -> tuple[Float[Array, "b classes"], Array]:
-    """One forward pass in eval mode.
+    """Runs one forward pass in eval mode.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
-      variables: its `params` and `batch_stats`.
-      images: as the network takes them.
+      model: A network of `clonalnet_jax.models`.
+      variables: The network's `params` and `batch_stats`.
+      images: Images `[b, h, w, c]`, normalised as the network expects them.
 
     Returns:
-      The logits and the features, `[b, h, w, c]` or, for transformers, the tokens
-      `[b, 1 + h * w, c]` that enter the last block's attention, class token first.
+      The logits and the features. The features are `[b, h, w, c]`. For transformers
+      they are the tokens `[b, 1 + h * w, c]` that enter the attention of the last
+      block, with the class token first.
     """
     logits, state = model.apply(
         variables, images, train=False, mutable=["intermediates"]
@@ -56,17 +57,17 @@ def feature_gradient(
     images: Float[Array, "b h w c"],
     objective: Callable[[Float[Array, "b classes"]], Float[Array, ""]],
 ) -> tuple[Float[Array, "b classes"], Array, Array]:
-    """The gradient of a function of the logits with respect to the features.
+    """Differentiates a function of the logits with respect to the features.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
-      variables: its `params` and `batch_stats`.
-      images: as the network takes them.
-      objective: logits to a scalar; for Grad-CAM the sum over the batch of each
-        example's logit of interest.
+      model: A network of `clonalnet_jax.models`.
+      variables: The network's `params` and `batch_stats`.
+      images: Images `[b, h, w, c]`, normalised as the network expects them.
+      objective: Function from the logits to a scalar. For Grad-CAM it is the sum over
+        the batch of each example's logit of interest.
 
     Returns:
-      The logits, the features and the gradient, shaped like the features.
+      The logits, the features and the gradient, which has the shape of the features.
     """
     _, shape = jax.eval_shape(
         lambda x: logits_and_features(model, variables, x), images

@@ -1,8 +1,9 @@
-"""What the networks are built from, in PyTorch's conventions.
+"""Layers of which the networks are built. They follow PyTorch's conventions.
 
-Convolutions pad by half their kernel, kernels start as the reference definitions'
-do, and batch norm keeps the running statistics that PyTorch keeps. Dropout and
-stochastic depth are left out: every network is a function of its variables alone.
+Convolutions pad by half their kernel. Kernels are initialised as in the reference
+definitions. Batch norm keeps the same running statistics as PyTorch. Dropout and
+stochastic depth are left out, so that the output of a network depends on nothing but
+its variables, its images and `train`.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from clonalnet_jax.models.convolution import convolve
 
 ModuleFactory = Callable[..., nn.Module]
 
-# He et al. 2015 for convolutions, as torchvision's `kaiming_normal_(mode="fan_out")`.
+# He et al. 2015, as torchvision's `kaiming_normal_(mode="fan_out")`, for convolutions.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# What `torch.nn.Linear` and `torch.nn.Conv2d` do unasked: U(+-1 / sqrt(fan_in)).
+# The default of `torch.nn.Linear` and `torch.nn.Conv2d`: U(+-1 / sqrt(fan_in)).
 torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-# What timm starts ConvNeXt and vision transformers from.
+# Timm's initialisation of ConvNeXt and vision transformers.
 narrow_normal = nn.initializers.truncated_normal(0.02)
 
 
@@ -37,7 +38,7 @@ def conv(
     dtype: DTypeLike,
     name: str,
 ) -> nn.Conv:
-    """A square convolution; an odd kernel is centred, an even one takes no padding."""
+    """Makes a square convolution. Only an odd kernel is padded, and so centred."""
     return nn.Conv(
         features,
         (kernel, kernel),
@@ -55,16 +56,19 @@ def conv(
 class BatchNorm(nn.Module):
     """Batch norm with PyTorch's running statistics (Ioffe and Szegedy 2015).
 
-    The batch is normalised by its biased variance; the running variance collects the
-    unbiased one. Statistics are those of the global batch under `jax.jit`, however it
-    is sharded, and float32 whatever `dtype` is.
+    The batch is normalised by its biased variance, but the running variance collects
+    the unbiased one. Under `jax.jit` the statistics are those of the global batch,
+    however it is sharded. They are float32 whatever `dtype` is.
 
     Attributes:
-      train: normalise by the batch and update `batch_stats`, else by `batch_stats`.
-      momentum: weight of the new batch, as PyTorch counts it (Flax: 1 - momentum).
-      epsilon: added to the variance.
-      scale_init: 0 makes a residual branch start as nothing.
-      dtype: of the result.
+      train: Whether to normalise by the batch and update `batch_stats`. Otherwise the
+        layer normalises by `batch_stats`.
+      momentum: Weight of the new batch, as PyTorch counts it. Flax's momentum is 1
+        minus this.
+      epsilon: Small number that is added to the variance.
+      scale_init: Initializer of the scale. With zeros, a residual branch adds nothing
+        at first.
+      dtype: Dtype of the result.
     """
 
     train: bool
@@ -75,7 +79,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Normalises each channel; the shape stays."""
+        """Normalises each channel and keeps the shape."""
         shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
@@ -86,7 +90,8 @@ class BatchNorm(nn.Module):
         if self.train:
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x, axes)
-            # Two passes: E[x^2] - E[x]^2 cancels, and goes negative, far from 0.
+            # Two passes over x. E[x^2] - E[x]^2 would lose its digits, and could even
+            # be negative, where the mean is far from 0.
             var = jnp.mean(jnp.square(x - mean), axes)
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
@@ -98,16 +103,16 @@ class BatchNorm(nn.Module):
 
 
 def layer_norm(*, dtype: DTypeLike, name: str) -> nn.LayerNorm:
-    """Layer norm over the channels with epsilon 1e-6, as timm's networks use it."""
+    """Makes a layer norm over the channels with epsilon 1e-6, as timm's networks do."""
     return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
 
 
 class Mlp(nn.Module):
-    """Two dense layers with an exact GELU between.
+    """Two dense layers with an exact GELU between them.
 
     Attributes:
-      hidden: width between the layers; the result is as wide as the input.
-      dtype: of the computation.
+      hidden: Width between the two layers. The result is as wide as the input.
+      dtype: Dtype of the computation.
     """
 
     hidden: int
@@ -115,7 +120,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-        """Maps the last axis; the shape stays."""
+        """Maps the last axis and keeps the shape."""
         y = dense(self.hidden, init=narrow_normal, dtype=self.dtype, name="fc1")(x)
         y = nn.gelu(y, approximate=False)
         return dense(x.shape[-1], init=narrow_normal, dtype=self.dtype, name="fc2")(y)
@@ -128,7 +133,7 @@ def dense(
     dtype: DTypeLike,
     name: str,
 ) -> nn.Dense:
-    """A linear map of the last axis, its bias 0 at first."""
+    """Makes a linear map of the last axis. Its bias is 0 at first."""
     return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
 
 
@@ -139,13 +144,17 @@ def head(
     dtype: DTypeLike,
     name: str,
 ) -> nn.Dense:
-    """The last dense layer, in float32 or wider: 8 bits of a logit make ties."""
+    """Makes the last dense layer.
+
+    It computes in float32 or wider, because logits with the 8 significant bits of
+    bfloat16 would often be equal.
+    """
     wide = jnp.promote_types(dtype, jnp.float32)
     return dense(num_classes, init=init, dtype=wide, name=name)
 
 
 def global_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
-    """The mean over height and width, in float32 or wider."""
+    """Computes the mean over height and width, in float32 or wider."""
     return jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
 
 
@@ -157,10 +166,10 @@ def shuffle_channels(x: Float[Array, "b h w c"], groups: int) -> Array:
 
 
 def check_image_size(family: str, images: Float[Array, "b h w c"], least: int) -> None:
-    """Refuses images of which the network's strides would leave nothing.
+    """Refuses images that are too small for the strides of the network.
 
     Raises:
-      UserError: the height or width is below `least`.
+      UserError: The height or width is below `least`.
     """
     height, width = images.shape[1:3]
     if min(height, width) < least:

@@ -1,4 +1,4 @@
-"""MobileNetV2: torchvision's for ImageNet, RepDistiller's for small images."""
+"""MobileNetV2 as torchvision (ImageNet) and RepDistiller (small images) define it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from clonalnet_jax.models.layers import (
     head,
 )
 
-# Expansion, width, repeats and stride (Sandler et al. 2018, table 2).
+# Expansion, width, repeats and stride of each stage (Sandler et al. 2018, table 2).
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -28,7 +28,7 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# Convolution and norm of each layer of a block, as the references number them.
+# Names of the convolution and the norm of each layer, as the references number them.
 _EXPANDED = ("conv_0_0", "conv_0_1", "conv_1_0", "conv_1_1", "conv_2", "conv_3")
 _UNEXPANDED = ("conv_0_0", "conv_0_1", "conv_1", "conv_2")
 _SMALL = ("conv_0", "conv_1", "conv_3", "conv_4", "conv_6", "conv_7")
@@ -38,13 +38,14 @@ class InvertedResidual(nn.Module):
     """1x1 expansion, 3x3 depthwise convolution and linear 1x1 projection.
 
     Attributes:
-      width: of the result.
-      stride: of the depthwise convolution.
-      expansion: of the input's width.
-      names: of the layers; four of them where there is no expansion layer.
-      activation: after the first two layers.
-      conv: makes a convolution.
-      norm: makes a batch norm.
+      width: Number of channels of the result.
+      stride: Stride of the depthwise convolution.
+      expansion: Factor by which the first layer widens the input.
+      names: Names of the layers. There are four where there is no expansion layer, else
+        six.
+      activation: Activation function after each layer but the last.
+      conv: Function that makes a convolution.
+      norm: Function that makes a batch norm.
     """
 
     width: int
@@ -74,10 +75,11 @@ class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al. 2018), without dropout.
 
     Attributes:
-      num_classes: size of the logits.
-      half: RepDistiller's `mobile_half`: half the width, ReLU instead of ReLU6, an
-        expansion layer in the first block too, and no stride in the second stage.
-      dtype: of the computation.
+      num_classes: Size of the logits.
+      half: Whether to build RepDistiller's `mobile_half`. It has half the width, ReLU
+        instead of ReLU6, an expansion layer in the first block too, and no stride in
+        the second stage.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ()
@@ -90,7 +92,7 @@ class MobileNetV2(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        """Computes logits. If `train`, batch norm uses the batch's statistics."""
         make_conv = partial(conv, dtype=self.dtype)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         activation = nn.relu if self.half else nn.relu6
@@ -116,7 +118,7 @@ class MobileNetV2(nn.Module):
         return head(self.num_classes, init=init, dtype=self.dtype, name=name)(x)
 
     def _blocks(self) -> list[tuple[str, int, int, int]]:
-        """Name, expansion, width and stride of each block."""
+        """Returns the name, expansion, width and stride of each block."""
         blocks: list[tuple[str, int, int, int]] = []
         for stage, (expansion, width, repeats, stride) in enumerate(_STAGES):
             first = 1 if self.half and stage == 1 else stride

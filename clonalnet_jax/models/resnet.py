@@ -1,7 +1,7 @@
 """Residual networks, for ImageNet and for small images.
 
 Names and definitions are torchvision's (`conv1`, `layer1.0.bn1`, `downsample.0`,
-`fc`), which RepDistiller's CIFAR networks share.
+`fc`). RepDistiller's CIFAR networks share them.
 """
 
 from functools import partial
@@ -77,22 +77,27 @@ def _shortcut(block: BasicBlock | Bottleneck, x: Array, width: int) -> Array:
 
 
 class ResNet(nn.Module):
-    """ResNet, ResNeXt and wide ResNet; stage n is 2^n times as wide as the first.
+    """ResNet, ResNeXt and wide ResNet.
+
+    Stage n is 2^n times as wide as stage 0, the first.
 
     Attributes:
-      stage_sizes: number of blocks in each stage.
-      num_classes: size of the logits.
-      bottleneck: `Bottleneck` blocks instead of `BasicBlock`.
-      groups: of the bottlenecks' 3x3 convolutions.
-      group_width: channels of a group in the first stage, where `width` is 64.
-      width: of the first stage.
-      small_stem: for small images: a 3x3 convolution without the max pooling, instead
-        of a 7x7 convolution of stride 2 with it.
-      stem_width: of the first convolution; None for `width`.
-      stem_stride: of the first convolution; None for 1 where `small_stem`, else 2. A 2
-        quarters the work, for large images or small machines.
-      zero_init_residual: each residual branch starts as 0 (Goyal et al. 2017).
-      dtype: of the computation.
+      stage_sizes: Number of blocks in each stage.
+      num_classes: Size of the logits.
+      bottleneck: Whether the blocks are `Bottleneck` instead of `BasicBlock`.
+      groups: Number of groups of the bottlenecks' 3x3 convolutions.
+      group_width: Number of channels of a group in the first stage, counted for a
+        `width` of 64.
+      width: Width of the first stage, in channels.
+      small_stem: Whether the stem is the one for small images, a 3x3 convolution
+        without max pooling. Otherwise it is a 7x7 convolution of stride 2 with max
+        pooling.
+      stem_width: Number of channels of the first convolution. None means `width`.
+      stem_stride: Stride of the first convolution. None means 1 with `small_stem` and 2
+        without. With `small_stem`, a 2 quarters the work, which helps with large images
+        or small machines.
+      zero_init_residual: Whether each residual branch starts as 0 (Goyal et al. 2017).
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = (
@@ -119,7 +124,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        """Computes logits. If `train`, batch norm uses the batch's statistics."""
         make_conv = partial(conv, dtype=self.dtype)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         x = self._stem(images, make_conv, norm)

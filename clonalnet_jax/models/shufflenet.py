@@ -24,11 +24,12 @@ class ShuffleUnit(nn.Module):
     """Grouped 1x1 convolutions around a depthwise one (Zhang et al. 2018, fig. 2).
 
     Attributes:
-      width: of the result; a stride of 2 puts the pooled input among its channels.
-      stride: 1 or 2.
-      groups: of the 1x1 convolutions.
-      conv: makes a convolution.
-      norm: makes a batch norm.
+      width: Number of channels of the result. With a stride of 2 the pooled input is
+        among them.
+      stride: Stride of the unit, 1 or 2.
+      groups: Number of groups of the 1x1 convolutions.
+      conv: Function that makes a convolution.
+      norm: Function that makes a batch norm.
     """
 
     width: int
@@ -43,7 +44,7 @@ class ShuffleUnit(nn.Module):
         down = self.stride == 2
         added = self.width - x.shape[-1] if down else self.width
         inner = added // 4
-        # The reference does not group the few channels that the stem gives.
+        # The stem gives only 24 channels, which the reference does not group.
         groups = 1 if x.shape[-1] == 24 else self.groups
         y = self.conv(inner, 1, groups=groups, name="conv1")(x)
         y = shuffle_channels(nn.relu(self.norm(name="bn1")(y)), groups)
@@ -61,14 +62,14 @@ class ShuffleUnit(nn.Module):
 
 
 class SplitUnit(nn.Module):
-    """Half the channels pass, half are convolved (Ma et al. 2018, fig. 3c)."""
+    """Convolves half of the channels, keeps the others (Ma et al. 2018, fig. 3c)."""
 
     conv: ModuleFactory
     norm: ModuleFactory
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The shape stays."""
+        """Returns an array of the same shape."""
         kept, y = jnp.split(x, 2, axis=-1)
         width = y.shape[-1]
         y = nn.relu(self.norm(name="bn1")(self.conv(width, 1, name="conv1")(y)))
@@ -78,7 +79,7 @@ class SplitUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Two convolved branches of stride 2, side by side (Ma et al. 2018, fig. 3d)."""
+    """Joins two convolved branches of stride 2 (Ma et al. 2018, fig. 3d)."""
 
     width: int
     conv: ModuleFactory
@@ -99,12 +100,13 @@ class DownUnit(nn.Module):
 
 
 class ShuffleNet(nn.Module):
-    """Three stages of shuffled units behind a 1x1 stem.
+    """Three stages of units with shuffled channels, after a 1x1 stem.
 
     Attributes:
-      version: 1 (Zhang et al. 2018, 3 groups) or 2 (Ma et al. 2018, size 1).
-      num_classes: size of the logits.
-      dtype: of the computation.
+      version: Version of the network: 1 (Zhang et al. 2018, 3 groups) or 2 (Ma et al.
+        2018, size 1).
+      num_classes: Size of the logits.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ()
@@ -117,7 +119,7 @@ class ShuffleNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        """Computes logits. If `train`, batch norm uses the batch's statistics."""
         make_conv = partial(conv, init=torch_default, dtype=self.dtype)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         x = nn.relu(norm(name="bn1")(make_conv(24, 1, name="conv1")(images)))

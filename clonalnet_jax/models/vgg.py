@@ -1,4 +1,4 @@
-"""VGG for small images, as RepDistiller defines it: batch norm, one dense layer."""
+"""VGG for small images, with batch norm and one dense layer, as in RepDistiller."""
 
 from functools import partial
 from typing import ClassVar
@@ -21,15 +21,15 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class Vgg(nn.Module):
-    """Five blocks of 3x3 convolutions with max pooling between (Simonyan 2015).
+    """Five blocks of 3x3 convolutions with max pooling between them (Simonyan 2015).
 
-    As in the reference, the pooling before the last block is done only for images of
-    64 pixels (Tiny-ImageNet).
+    As in the reference, there is pooling before the last block only for images that
+    are 64 pixels high (Tiny-ImageNet).
 
     Attributes:
-      block_sizes: convolutions in each of the five blocks.
-      num_classes: size of the logits.
-      dtype: of the computation.
+      block_sizes: Number of convolutions in each of the five blocks.
+      num_classes: Size of the logits.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ()
@@ -42,7 +42,7 @@ class Vgg(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        """Computes logits. If `train`, batch norm uses the batch's statistics."""
         check_image_size("vgg", images, least=8)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         x, pools = images, 4 if images.shape[1] == 64 else 3
@@ -50,7 +50,7 @@ class Vgg(nn.Module):
             zip(self.block_sizes, _WIDTHS, strict=True)
         ):
             for index in range(size):
-                # torch counts the ReLU, which has no weights, as a third layer.
+                # PyTorch numbers the ReLU too, which has no weights: 3 a layer.
                 name = f"block{block}_{3 * index}"
                 x = conv(width, 3, bias=True, dtype=self.dtype, name=name)(x)
                 x = nn.relu(norm(name=f"block{block}_{3 * index + 1}")(x))

@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al. 2021): timm's definition and names."""
+"""Vision transformers (Dosovitskiy et al. 2021), with timm's definition and names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ from clonalnet_jax.models.layers import (
 
 
 class PatchEmbed(nn.Module):
-    """One token for each patch; pixels beyond the last whole patch are left out."""
+    """Makes one token per patch. Pixels beyond the last whole patch are left out."""
 
     width: int
     patch: int
@@ -32,7 +32,7 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n width"]:
-        """Images to patch tokens, row by row."""
+        """Computes the tokens of the patches, row by row."""
         x = conv(
             self.width,
             self.patch,
@@ -46,14 +46,14 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention; queries, keys and values come from one dense layer."""
+    """Self-attention. One dense layer gives the queries, keys and values."""
 
     num_heads: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """The shape stays."""
+        """Returns an array of the same shape."""
         batch, tokens, width = x.shape
         layer = partial(dense, init=narrow_normal, dtype=self.dtype)
         qkv = layer(3 * width, name="qkv")(x)
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each behind a norm and beside a shortcut."""
+    """Attention and an MLP. Each follows a norm and has a shortcut beside it."""
 
     num_heads: int
     dtype: DTypeLike
@@ -73,7 +73,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], watch: Callable[[Array], Array] | None = None
     ) -> Float[Array, "b n c"]:
-        """The shape stays; `watch` sees, and may change, what attention is given."""
+        """Keeps the shape; `watch` sees, and may change, the attention's input."""
         norm = partial(layer_norm, dtype=self.dtype)
         y = norm(name="norm1")(x)
         if watch is not None:
@@ -86,17 +86,18 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """ViT with a class token, without dropout.
 
-    The features of `models.features` are the tokens after the last block's first
-    norm, the usual place for Grad-CAM: beyond it only the class token counts.
+    The features of `models.features` are the tokens after the first norm of the last
+    block. This is the usual place for Grad-CAM, because after the attention of that
+    block only the class token affects the logits.
 
     Attributes:
-      num_classes: size of the logits.
-      width: of the tokens.
-      num_heads: of each attention.
-      depth: number of blocks.
-      patch: side of a patch in pixels.
-      image_size: side of the images in pixels, which fixes the number of positions.
-      dtype: of the computation.
+      num_classes: Size of the logits.
+      width: Number of channels of a token.
+      num_heads: Number of heads of each attention.
+      depth: Number of blocks.
+      patch: Side of a patch, in pixels.
+      image_size: Side of the images, in pixels. It fixes the number of positions.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ("image_size",)
@@ -113,10 +114,10 @@ class VisionTransformer(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; nothing here depends on `train`.
+        """Computes logits. Nothing here depends on `train`.
 
         Raises:
-          UserError: the images are not `image_size` pixels high and wide.
+          UserError: The images are not `image_size` pixels high and wide.
         """
         self._check_size(images.shape[1:3])
         x = PatchEmbed(self.width, self.patch, self.dtype, name="patch_embed")(images)

@@ -19,7 +19,7 @@ from clonalnet_jax.models.layers import (
 
 
 class WideBlock(nn.Module):
-    """Norm and ReLU before each 3x3 convolution (He et al. 2016b)."""
+    """A block with norm and ReLU before each 3x3 convolution (He et al. 2016b)."""
 
     width: int
     stride: int
@@ -34,13 +34,13 @@ class WideBlock(nn.Module):
         y = nn.relu(self.norm(name="bn2")(y))
         y = self.conv(self.width, 3, name="conv2")(y)
         if x.shape[-1] != self.width:
-            # The shortcut, too, starts from the activated input where it is a map.
+            # A shortcut that is a convolution also takes the activated input.
             x = self.conv(self.width, 1, self.stride, name="convShortcut")(active)
         return x + y
 
 
 class WideStage(nn.Module):
-    """Blocks of one width; the first has the stride."""
+    """Blocks of one width. Only the first of them has the stride."""
 
     size: int
     width: int
@@ -63,10 +63,10 @@ class WideResNet(nn.Module):
     """WRN-depth-widening (Zagoruyko and Komodakis 2016), without dropout.
 
     Attributes:
-      depth: 6n + 4.
-      widening: times the widths 16, 32 and 64.
-      num_classes: size of the logits.
-      dtype: of the computation.
+      depth: Number of layers, 6n + 4 for n blocks in each stage.
+      widening: Factor by which the widths 16, 32 and 64 are multiplied.
+      num_classes: Size of the logits.
+      dtype: Dtype of the computation up to the classifier.
     """
 
     options: ClassVar = ()
@@ -80,7 +80,7 @@ class WideResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Images to logits; batch norm uses the batch's statistics where `train`."""
+        """Computes logits. If `train`, batch norm uses the batch's statistics."""
         make_conv = partial(conv, dtype=self.dtype)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         x = make_conv(16, 3, name="conv1")(images)

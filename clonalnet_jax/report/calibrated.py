@@ -19,8 +19,8 @@ def calibration_section(evidence: Evidence, directory: Path) -> dict[str, Any]:
     """Reliability before and after a temperature, and risk by coverage, of each run.
 
     Args:
-      evidence: what is known.
-      directory: of the figures.
+      evidence: The evidence of the report.
+      directory: Directory of the figures.
 
     Returns:
       What the page shows.
@@ -70,8 +70,8 @@ def scaled(evidence: Evidence, run: str) -> Float[np.ndarray, "n classes"]:
     """Logits over a temperature in which their own images have no say.
 
     Args:
-      evidence: what is known.
-      run: whose logits.
+      evidence: The evidence of the report.
+      run: Name of the run.
 
     Returns:
       `[n, classes]`: the temperature is that of held-out training images where the

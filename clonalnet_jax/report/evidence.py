@@ -31,12 +31,13 @@ class Evidence(NamedTuple):
     """Answers of a baseline and of what was trained beside it.
 
     Attributes:
-      workdir: that was asked about, where the report goes.
+      workdir: The workdir that was asked about, where the report goes.
       experiment: config and data; its workdir holds the networks.
       clone: name of the run that is compared with the baseline.
       logits: float32 `[n, classes]` of the test split by run, the baseline's first.
       labels: class of each `[n]`.
-      positions: of each in the test split `[n]`, which skips unreadable images.
+      positions: Position of each image in the test split `[n]`; unreadable images
+        are left out.
       holdout: Logits and labels of held-out training images by run. A run is missing
         where none are saved, and a given baseline, which may have seen those images.
     """
@@ -74,10 +75,11 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
     """Reads or computes what every network of a workdir answers.
 
     Args:
-      workdir: of a `train`; or with one such in each `seed<number>`, the first of
+      workdir: The workdir of a `train`; or one that holds such workdirs as
+        `seed<number>`, the first of
         which is taken.
       config: None for the one that the workdir was trained with.
-      run: that is compared with the baseline.
+      run: The run that is compared with the baseline.
 
     Returns:
       The evidence.
@@ -115,8 +117,8 @@ def heat_maps(
     """Grad-CAM of test images for the run's own answer to each.
 
     Args:
-      evidence: from `gather`.
-      run: which network.
+      evidence: The evidence of `collect_evidence`.
+      run: Name of the network's run.
       indices: rows of the logits.
 
     Yields:

@@ -24,7 +24,7 @@ def draw_curves(
     Args:
       curves: steps and values by run.
       clone: name of the run that is the clone.
-      ylabel: what the values are.
+      ylabel: Label of the values.
 
     Returns:
       The figure.
@@ -52,7 +52,7 @@ def draw_pairs(
     """Errors of the baseline and of the clone on pairs of classes, joined by a line.
 
     Args:
-      names: of the pairs, short.
+      names: Short names of the pairs.
       before: images that the baseline swaps.
       after: images that the clone swaps.
 
@@ -82,8 +82,8 @@ def draw_gains(names: Sequence[str], gains: Sequence[float]) -> Draw:
     """Percentage points gained or lost on each class.
 
     Args:
-      names: of the classes.
-      gains: of the classes, in the same order.
+      names: Names of the classes.
+      gains: Gains of the classes, in the same order.
 
     Returns:
       The figure, the first class on top.
@@ -106,9 +106,9 @@ def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw
     """A confusion matrix.
 
     Args:
-      names: of the classes, as the rows have them.
+      names: Names of the classes, in the order of the rows.
       matrix: counts `[i, k]`, what is not to be shown left 0.
-      top: of the colour scale, so that several matrices can share one.
+      top: Top of the colour scale, so that several matrices can share one.
 
     Returns:
       The figure.
@@ -133,7 +133,7 @@ def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:
     """Accuracy by confidence, and how many images there are of each.
 
     Args:
-      diagram: from `reliability.reliability`.
+      diagram: The diagram of `reliability.reliability`.
       clone: whether it is the clone's, which gives the colour.
 
     Returns:
@@ -166,7 +166,7 @@ def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Draw:
     """The error among the images that a network is most sure of, by their share.
 
     Args:
-      curves: by run.
+      curves: The curves by run.
       clone: name of the run that is the clone.
 
     Returns:
@@ -200,10 +200,10 @@ def draw_differences(
     """Mean differences with their intervals around zero.
 
     Args:
-      names: of the methods.
-      means: of the differences.
+      names: Names of the methods.
+      means: Means of the differences.
       intervals: low and high ends.
-      xlabel: what differs from what.
+      xlabel: Label of the differences.
 
     Returns:
       The figure, the first method on top.

@@ -20,8 +20,8 @@ class Opinion(NamedTuple):
     """What a network says of an image.
 
     Attributes:
-      name: of the class that it answers.
-      confidence: in it, in percent.
+      name: Name of the class that it answers.
+      confidence: Its confidence in that class, in percent.
       heat: Grad-CAM for that answer over the image, a data URI.
     """
 
@@ -34,7 +34,7 @@ class Exhibit(NamedTuple):
     """An image and both answers to it.
 
     Attributes:
-      position: in the test split.
+      position: Position in the test split.
       truth: name of its class.
       image: a data URI.
       baseline: its answer.
@@ -52,7 +52,7 @@ class Gallery(NamedTuple):
     """Some of the images that fulfil a condition.
 
     Attributes:
-      total: how many there are.
+      total: Number of images that fulfil it.
       exhibits: those that are shown, drawn at random.
     """
 
@@ -64,8 +64,8 @@ def make_galleries(evidence: Evidence, *, limit: int = 12) -> tuple[Gallery, Gal
     """The images that the clone mends, and those that it breaks.
 
     Args:
-      evidence: what is known.
-      limit: at most so many of each, drawn at random, always the same ones.
+      evidence: The evidence of the report.
+      limit: The greatest number of each, drawn at random, always the same ones.
 
     Returns:
       Both galleries.
@@ -122,7 +122,7 @@ def overlay(
 
     Args:
       pixels: the image.
-      heat: from 0 to 1, of any size.
+      heat: Heat map from 0 to 1, in any size.
 
     Returns:
       An image of the size of `pixels`.

@@ -21,8 +21,8 @@ def make_headline(evidence: Evidence, directory: Path) -> Headline:
     """Says what was found, and "no difference shown" where that is so.
 
     Args:
-      evidence: what is known.
-      directory: of the figures.
+      evidence: The evidence of the report.
+      directory: Directory of the figures.
 
     Returns:
       The headline.

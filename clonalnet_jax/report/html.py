@@ -28,9 +28,9 @@ class Table(NamedTuple):
     """A table, ready to be shown.
 
     Attributes:
-      caption: what it shows.
+      caption: Caption that says the content.
       columns: the first of which names the rows.
-      rows: of as many cells as there are columns.
+      rows: Rows, each with as many cells as there are columns.
     """
 
     caption: str
@@ -42,9 +42,9 @@ class Picture(NamedTuple):
     """A figure with its words.
 
     Attributes:
-      figure: for both themes.
+      figure: The figure for both themes.
       caption: stands below it.
-      alt: what it shows, for those who cannot see it.
+      alt: Description for those who cannot see it.
     """
 
     figure: Rendered
@@ -56,9 +56,9 @@ class Tile(NamedTuple):
     """A number that stands out.
 
     Attributes:
-      label: what it is.
-      value: as text.
-      note: what it rests on.
+      label: Name of the value.
+      value: The value as text.
+      note: Basis of the value.
     """
 
     label: str
@@ -72,9 +72,9 @@ class Headline(NamedTuple):
     Attributes:
       verdict: a sentence.
       tiles: the numbers behind it.
-      caveats: what the reader must not conclude.
-      tables: of all runs.
-      figure: of the differences; None for a single seed.
+      caveats: Conclusions that the reader must not draw.
+      tables: Tables of all runs.
+      figure: Figure of the differences; None for a single seed.
       method: how it was tested, where that takes many words.
     """
 
@@ -90,7 +90,7 @@ def render_page(**content: Any) -> str:
     """Fills in the template.
 
     Args:
-      **content: what `page.html` names; a name that it lacks is an error.
+      **content: Everything that `page.html` names; a name that is missing is an error.
 
     Returns:
       One HTML file that needs nothing else.

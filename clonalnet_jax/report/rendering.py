@@ -23,12 +23,12 @@ class Theme:
     """Colours of a page.
 
     Attributes:
-      text: of titles and labels.
-      grid: of thin lines.
-      baseline: of the baseline, and of what got worse.
-      clone: of the clone, and of what got better.
-      others: of further runs.
-      ramp: from nothing to the most.
+      text: Colour of titles and labels.
+      grid: Colour of thin lines.
+      baseline: Colour of the baseline, and of everything that got worse.
+      clone: Colour of the clone, and of everything that got better.
+      others: Colours of further runs.
+      ramp: Colours from nothing to the most.
     """
 
     text: str
@@ -93,8 +93,8 @@ def render(
 
     Args:
       draw: the figure.
-      path: without suffix; `.svg` and `.png` (300 dpi on white) are written.
-      size: in inches.
+      path: Path without suffix; `.svg` and `.png` (300 dpi on white) are written.
+      size: Width and height in inches.
 
     Returns:
       The figure.

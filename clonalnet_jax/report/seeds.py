@@ -19,9 +19,9 @@ def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Hea
     """Says what several seeds have shown.
 
     Args:
-      result: what `compare.json` holds, with the clone among its methods.
+      result: Content of `compare.json`, with the clone among its methods.
       clone: name of the run that is compared.
-      directory: of the figures.
+      directory: Directory of the figures.
 
     Returns:
       The headline.

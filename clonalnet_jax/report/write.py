@@ -21,9 +21,10 @@ def write_report(
     """Writes `report/index.html`, `report/classes.csv` and `report/figures/`.
 
     Args:
-      workdir: of a `train`, or of a `compare`, whose first seed's images are shown.
+      workdir: Workdir of a `train`, or of a `compare`, whose first seed's images are
+        shown.
       config: None for the one that the workdir was trained with.
-      run: that is compared with the baseline.
+      run: The run that is compared with the baseline.
 
     Returns:
       The page, one file without references to anything else.

@@ -15,8 +15,8 @@ class Profile:
         """Writes nothing yet.
 
         Args:
-          directory: of the trace, for TensorBoard, XProf or Perfetto.
-          steps: how many to trace; 0 for none.
+          directory: Directory of the trace, for TensorBoard, XProf or Perfetto.
+          steps: Number of steps to trace; 0 for none.
           start: step that the run begins with.
         """
         self._directory = directory
@@ -28,8 +28,8 @@ class Profile:
         """Begins or ends the trace where it is time to.
 
         Args:
-          step: that has been dispatched.
-          outputs: of that step; what was dispatched before is not traced.
+          step: The step that has been dispatched.
+          outputs: Outputs of that step; earlier dispatches are not traced.
         """
         if self._first is not None and step >= self._first:
             jax.block_until_ready(outputs)

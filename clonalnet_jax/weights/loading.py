@@ -28,7 +28,7 @@ def read_weights(
       config: `config.baseline`.
       model: the network.
       image_shape: `(height, width, channels)`.
-      without: see `weights.from_torch`.
+      without: Path of a layer to leave out; see `weights.from_torch`.
 
     Returns:
       NumPy arrays, float32.

@@ -59,7 +59,7 @@ def from_torch(
     Args:
       state: arrays by PyTorch's names.
       shapes: the variables' shapes, as `jax.eval_shape` of the network's init gives.
-      source: of the state dict, for the error.
+      source: Name of the state dict, for the error.
       without: path of a module whose tensors are neither needed nor read, such as a
         classifier that is replaced.
 

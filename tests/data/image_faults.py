@@ -9,9 +9,9 @@ a count of the outcomes, and the most memory that was taken in mebibytes.
 import collections
 import functools
 import io
-import resource
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -115,8 +115,17 @@ def main(count: int, seed: int) -> None:
     for number, (kind, way, encoded) in enumerate(attempts(count, seed)):
         print(f"{number}: {kind}, {way}", file=sys.stderr, flush=True)
         found[outcome(encoded, channels=(3, 1)[number % 7 == 0])] += 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(*(f"{name}={found[name]}" for name in ("pixels", "refused", "part")), peak)
+    print(*(f"{name}={found[name]}" for name in ("pixels", "refused", "part")), _peak())
+
+
+def _peak() -> int:
+    """The most memory that this process has held, MiB.
+
+    `ru_maxrss` would begin with that of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) // 1024
 
 
 def _middle(rows: Rows) -> tuple[int, np.ndarray]:

@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_leaves_nothing_and_the_next_try_works(
     # Python ignores the signal, so that writing fails.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        with pytest.raises(UserError, match="--output .*net"):
+        with pytest.raises(UserError, match=r"--output .*net"):
             export(config, workdir, format=format, output=output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -9,28 +9,21 @@ import pytest
 from clonalnet_jax.configs import digits
 
 from clonalnet_jax.errors import UserError
-<<<<<<< tests/workdir/test_directory.py
-from clonalnet_jax.workdir.directory import open_workdir, read_results
-from clonalnet_jax.workdir.files import write_atomically
-=======
-from clonalnet_jax.workdir import lock
 from clonalnet_jax.workdir.directory import (
     open_workdir,
     read_comparison,
     read_results,
     read_starts,
     trained_runs,
-    write_atomically,
     write_results,
 )
+from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.saved_logits import (
     SavedLogits,
     logits_path,
     read_logits,
     write_logits,
 )
-from clonalnet_jax.configs import digits
->>>>>>> /tmp/h/theirs.py
 
 
 @pytest.fixture
@@ -96,34 +89,6 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
         write_atomically(tmp_path / "file", text)
     assert (tmp_path / "file").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-<<<<<<< tests/workdir/test_directory.py
-=======
-
-
-def test_a_workdir_is_one_runs_alone(tmp_path):
-    with lock.hold(tmp_path, warn=warn_never):
-        owner = f"process {os.getpid()} on "
-        with (
-            pytest.raises(UserError, match=f"in use by .*{owner}"),
-            lock.hold(tmp_path, warn=warn_never),
-        ):
-            pass
-        # Whoever was refused has not taken the lock away.
-        assert owner in (tmp_path / "lock").read_text()
-    with lock.hold(tmp_path, warn=warn_never):
-        pass
-
-
-def test_the_lock_of_a_process_that_is_gone_is_stale(tmp_path):
-    warnings = []
-    (tmp_path / "lock").write_text("someone, process 1 on elsewhere\n")
-    with lock.hold(tmp_path, warn=warnings.append):
-        pass
-    assert "process 1 on elsewhere is stale" in warnings[0]
-
-
-def warn_never(text):
-    raise AssertionError(text)
 
 
 OTHER_KINDS = ["7", "null", '"text"', "{", "", "[[1]]", '{"clone": 3}', "\xff"]
@@ -189,4 +154,3 @@ def test_a_step_that_was_set_aside_is_no_run(started):
     step = started / "baseline" / "10"
     step.rename(step.with_name("10.damaged"))
     assert trained_runs(started) == []
->>>>>>> /tmp/h/theirs.py

@@ -8,6 +8,7 @@ import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.workdir.directory import open_workdir
 from clonalnet_jax.workdir.saved_config import saved_config
+from clonalnet_jax.workdir.sealed import write_sealed
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def rewrite(workdir, change):
     path = workdir / "config.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    # As a program wrote it that knew no seals, or other keys.
+    write_sealed(workdir, "config.json", json.dumps(content))
 
 
 def test_a_config_comes_back_as_it_was_saved(workdir, config):
@@ -58,8 +60,8 @@ def test_a_comparison_has_the_config_of_its_first_seed(workdir, config, tmp_path
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ("[1, 2]", "a list and no config"),
-        ('"text"', "a str and no config"),
+        ("[1, 2]", "a list instead of an object"),
+        ('"text"', "a string instead of an object"),
         ('{"name": "npm"}', "the key name, which this version does not know"),
         ('{"seed": "one"}', "seed"),
         ('{"seed": null}', "the key seed is null"),
