@@ -2,7 +2,7 @@
 
 python main.py --config=configs/digits.py
 
-The program is `clonalnet-jax` of the installed package; see clonalnet_jax/modes.py.
+The program is `clonalnet-jax` of the installed package; see clonalnet_jax/__main__.py.
 """
 
 from clonalnet_jax.__main__ import main

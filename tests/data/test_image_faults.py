@@ -16,12 +16,12 @@ REFUSED = {"float TIFF", "32-bit TIFF", "Windows icon", "PostScript", "Targa", "
 
 
 def test_there_are_at_least_twenty_kinds_that_are_read():
-    assert len(FILES.keys() - REFUSED) >= 20
+    assert len(sorted(FILES.keys() - REFUSED)) >= 20
     assert FILES.keys() > REFUSED
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", FILES.keys() - REFUSED)
+@pytest.mark.parametrize("name", sorted(FILES.keys() - REFUSED))
 def test_a_whole_file_has_the_pixels_of_the_picture(name, channels):
     found = decode(FILES[name], channels=channels)
     shape = (53, 37, channels) if "rotated" in name else (37, 53, channels)
