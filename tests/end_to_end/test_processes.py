@@ -92,6 +92,7 @@ def whole(start, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_no_bit(tfds_dir, tmp_path):
     output = tmp_path / "kills.json"
     result = subprocess.run(
@@ -108,6 +109,7 @@ def test_twenty_kills_change_no_bit(tfds_dir, tmp_path):
     assert all(found["kills"][p] >= 4 for p in ("saving", "evaluating", "training"))
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_processes_and_remains_the_same_run(start, whole, tmp_path):
     moved = tmp_path
     # One process with one device, two with four, and one again.
@@ -150,6 +152,7 @@ def small_run(launcher):
     return json.loads(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_train_as_one_does(of_one_process, processes):
     command = [sys.executable, "launch/local.py", "--devices=2"]

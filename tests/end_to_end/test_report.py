@@ -224,6 +224,7 @@ def show(browser, page, *, width=1280, scheme="light"):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_browser_shows_all_of_it(browser, page, width, scheme):
@@ -240,6 +241,7 @@ def test_a_browser_shows_all_of_it(browser, page, width, scheme):
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_text(browser, page):
     show(browser, page)
     text = browser.execute_script("return document.body.textContent")
@@ -252,6 +254,7 @@ def test_names_are_shown_as_text(browser, page):
     )
 
 
+@pytest.mark.slow
 def test_dark_pages_have_dark_figures(browser, page):
     seen = {}
     for scheme in ("light", "dark"):
@@ -267,6 +270,7 @@ def test_dark_pages_have_dark_figures(browser, page):
     }
 
 
+@pytest.mark.slow
 def test_it_can_be_read_without_eyes_and_used_without_a_mouse(browser, page):
     show(browser, page)
     problems = browser.execute_script(

@@ -14,6 +14,9 @@ from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.checkpoints import restore_variables
 
+# Before a fixture makes it one of a single device.
+MESH_OF_ALL = partition.make_mesh
+
 
 def weights(directory):
     return restore_variables(directory, partition.make_mesh())[0]
@@ -29,6 +32,11 @@ def with_(config, **overrides):
         {key.replace("__", "."): value for key, value in overrides.items()}
     )
     return other
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_one_device(one_device):
+    """Several devices have tests of their own, in `training/test_steps.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +272,17 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(trained, tmp_path):
     saved = [path.name for path in (copied / "clone").glob("[0-9]*")]
     assert saved == ["25"]
     weights(copied / "clone")
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_eight_devices_is_that_of_one(trained, tmp_path, monkeypatch):
+    config, _ = trained
+    monkeypatch.setattr(partition, "make_mesh", MESH_OF_ALL)
+    story.train(with_(config, methods=("clone",), steps=10), tmp_path / "eight")
+    monkeypatch.undo()
+    story.train(with_(config, methods=("clone",), steps=10), tmp_path / "one")
+    losses = [
+        [r["loss"] for r in records(tmp_path / name) if r["split"] == "train"]
+        for name in ("eight", "one")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-2)

@@ -19,6 +19,11 @@ from clonalnet_jax.training.experiment import OTHERS, open_experiment
 from clonalnet_jax.training.teacher import freeze
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_one_device(one_device):
+    """What is cached has nothing to do with devices."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tfds_dir):
     """A workdir with a baseline and a clone that ran beside it."""

@@ -72,6 +72,7 @@ def dry(name):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_starts_on_synthetic_images(name, one_device, tmp_path):
     config = dry(name)
