@@ -17,6 +17,7 @@ from clonalnet_jax.analysis.confusion import (
     confusing_of,
     count_confusion,
 )
+from clonalnet_jax.errors import csv_cell
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.html import Column, Picture, Table
@@ -196,5 +197,6 @@ def _csv(rows: list[tuple[str, ...]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(("class", "images", "baseline", "clone", "gain", "confusing"))
-    writer.writerows(rows)
+    for name, *figures_of_it, confusing in rows:
+        writer.writerow((csv_cell(name), *figures_of_it, csv_cell(confusing)))
     return buffer.getvalue()

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from clonalnet_jax.analysis.reliability import Reliability, RiskCoverage
+from clonalnet_jax.errors import displayable
 from clonalnet_jax.report.rendering import Draw, Theme
 
 # Lines differ by more than their colours.
@@ -227,6 +228,7 @@ def draw_differences(
 
 def short(name: str, length: int = 24) -> str:
     """A name that fits beside an axis, its middle left out where it is too long."""
+    name = displayable(name, limit=None)
     if len(name) <= length:
         return name
     half = (length - 1) // 2

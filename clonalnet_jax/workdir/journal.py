@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from clonalnet_jax.errors import displayable_lines
 from clonalnet_jax.workdir.records import METRICS, drop_after
 from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
@@ -43,12 +44,15 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Prints a line; markup in it is not interpreted."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(displayable_lines(text), markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """Prints something that the user should see, in yellow on a terminal."""
         self._console.print(
-            f"WARNING: {text}", markup=False, highlight=False, style="yellow"
+            f"WARNING: {displayable_lines(text)}",
+            markup=False,
+            highlight=False,
+            style="yellow",
         )
 
     def start_run(self, run: str, *, num_steps: int, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -202,3 +203,11 @@ def test_calibration_is_that_of_the_comparison(tmp_path, rng):
         scaled(held, "clone"), both["clone"] / fit_temperature(*aside), rtol=1e-6
     )
     assert "held-out" in calibration_section(held, tmp_path)["summary"]
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "\x00", "a\ud800b"])
+def test_a_name_with_control_characters_makes_a_well_formed_figure(name, tmp_path):
+    rendered = render(draw_gains([name, "cat"], [1.0, -1.0]), tmp_path / "gains")
+    shown = "".join(ElementTree.fromstring(rendered.light).itertext())
+    assert not {c for c in shown if ord(c) < 32} - set("\n\t ")
+    assert short(name).isprintable()
