@@ -96,7 +96,7 @@ def test_values_are_unset_changed_and_added():
     )
     first, second = output.splitlines()
     assert first == "None None None None"
-    options = "{'width': 8, 'small_stem': True}"
+    options = "{'small_stem': True, 'width': 8}"
     assert second == f"{options} 3 ('clone',) ['picture.png']"
 
 
