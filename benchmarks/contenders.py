@@ -91,7 +91,6 @@ def make_setting(
     packed = jax.jit(
         lambda variables, batch: answers.encode(
             forward(variables, _prepare(batch, None)[0]),
-            batch["label"],
             temperature=2.0,
             top_k=_TOP_K,
         )
