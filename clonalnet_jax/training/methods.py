@@ -10,6 +10,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from clonalnet_jax import losses
+from clonalnet_jax.errors import unknown_name
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
 
@@ -43,6 +44,8 @@ def make_method(name: str, config: ConfigDict) -> Method:
     Raises:
       UserError: The name is unknown.
     """
+    if name not in METHODS:
+        raise unknown_name("config.methods", name, METHODS)
     return METHODS[name](config)
 
 

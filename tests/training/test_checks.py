@@ -144,6 +144,11 @@ def test_a_normalisation_of_other_channels_is_refused_with_the_data(tmp_path):
         open_experiment(config, tmp_path)
 
 
+def test_a_method_that_is_not_known_suggests_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'clone'"):
+        make_method("clne", default.get_config())
+
+
 absurd = st.one_of(
     st.none(),
     st.booleans(),
