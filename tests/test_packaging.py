@@ -45,7 +45,7 @@ def test_the_wheel_has_every_module_and_config_and_no_package_beside(wheel):
     parser = configparser.ConfigParser()
     parser.read(points)
     program = parser["console_scripts"]["clonalnet-jax"]
-    assert program == "clonalnet_jax.command:main"
+    assert program == "clonalnet_jax.__main__:main"
 
 
 def test_the_installed_program_finds_its_configs_in_any_directory(wheel, tmp_path):
