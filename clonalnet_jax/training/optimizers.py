@@ -7,6 +7,8 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from clonalnet_jax.errors import unknown_name
+
 SCHEDULES = ("cosine", "step", "constant")
 """Names that `config.optimizer.schedule` may have."""
 
@@ -32,6 +34,8 @@ def make_schedule(
       An epoch that is named twice decays twice, and one within the warm-up lowers the
       ramp too, as PyTorch's ChainedScheduler of LinearLR and MultiStepLR has it.
     """
+    if config.schedule not in SCHEDULES:
+        raise unknown_name("config.optimizer.schedule", config.schedule, SCHEDULES)
     peak = config.learning_rate
     warmup = min(round(config.warmup_epochs * steps_per_epoch), num_steps - 1)
     decays: dict[int, float] = {}
@@ -76,6 +80,8 @@ def make_optimizer(
     Returns:
       The optax transformation.
     """
+    if config.name not in OPTIMIZERS:
+        raise unknown_name("config.optimizer.name", config.name, OPTIMIZERS)
     optimizer = OPTIMIZERS[config.name](config, schedule)
     if config.clip_norm is None:
         return optimizer

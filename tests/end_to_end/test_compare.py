@@ -103,7 +103,10 @@ def test_the_table_and_the_csv_say_the_same(compared):
     (row,) = [r for r in rows if (r["run"], r["metric"]) == ("dkd", "top1")]
     difference = result["differences"]["distillation"]["dkd"]["top1"]
     assert float(row["mean"]) == result["methods"]["dkd"]["top1"]["mean"]
-    assert float(row["minus_distillation_p_holm"]) == difference["p_holm"]
+    assert float(row["minus_distillation_mean"]) == difference["mean"]
+    # Two seeds are not tested, so that there is no p-value to write.
+    assert difference["p_holm"] is None
+    assert row["minus_distillation_p_holm"] == ""
 
 
 def test_a_second_start_opens_nothing(compared, monkeypatch, capsys):
@@ -155,7 +158,7 @@ def test_progress_counts_all_runs(digits_config, tmp_path, monkeypatch, capsys):
     [
         ("compare.seeds", 0, "at least 1"),
         ("compare.methods", ("clnoe",), "did you mean 'clone'"),
-        ("compare.methods", ("clone", "clone"), "more than once"),
+        ("compare.methods", ("clone", "clone"), "each once"),
         ("compare.methods", (), "at least one"),
     ],
 )
@@ -199,6 +202,12 @@ def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, ver
     assert found["verdict"] == verdict
     assert found["top1"]["mean"] == pytest.approx(100 * np.mean(gains) / 400, abs=1e-4)
     assert verdict in tables.write_comparison(result, tmp_path)
+    with (tmp_path / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (row,) = [r for r in rows if (r["run"], r["metric"]) == ("dkd", "top1")]
+    p_holm = found["top1"]["p_holm"]
+    written = row["minus_cross_entropy_p_holm"]
+    assert written == ("" if p_holm is None else str(p_holm))
 
 
 def test_a_given_baseline_is_never_scaled_on_images_it_may_have_seen(
