@@ -66,7 +66,7 @@ def test_a_mistake_on_the_command_line_is_one_message(start, arguments, message)
     ("text", "message"),
     [
         (None, "No such file"),
-        ("def get_config(:", "line 1: invalid syntax"),
+        ("def get_config(:", "config.py, line 1\n  got:      invalid syntax"),
         ("def get_config():\n  return 1 / 0", "division by zero"),
         (
             "from clonalnet_jax.configs import default\ndef get_config():\n"

@@ -21,6 +21,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.report import evidence, write_report
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
+from clonalnet_jax.workdir.sealed import write_sealed
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "<script>alert(1)</script>"
@@ -108,26 +109,26 @@ def test_figures_lie_beside_the_page_for_papers(page):
 
 
 def test_without_saved_predictions_the_checkpoints_are_evaluated(trained, tmp_path):
-    found = evidence.gather(trained, None, run="clone")
+    found = evidence.collect_evidence(trained, None, run="clone")
     fresh = shutil.ignore_patterns("report", "predictions")
     shutil.copytree(trained, tmp_path / "w", ignore=fresh)
-    computed = evidence.gather(tmp_path / "w", None, run="clone")
+    computed = evidence.collect_evidence(tmp_path / "w", None, run="clone")
     np.testing.assert_array_equal(computed.labels, found.labels)
     for run, logits in found.logits.items():
         np.testing.assert_allclose(computed.logits[run], logits, rtol=1e-5, atol=1e-5)
 
 
 def test_predictions_of_another_test_split_are_not_taken(trained, tmp_path):
-    found = evidence.gather(trained, None, run="clone")
+    found = evidence.collect_evidence(trained, None, run="clone")
     shutil.copytree(trained, tmp_path / "w", ignore=shutil.ignore_patterns("report"))
     few = SavedLogits(np.zeros((5, 10), np.float32), np.zeros(5, np.int32))
     write_logits(tmp_path / "w", "clone", few)
-    again = evidence.gather(tmp_path / "w", None, run="clone")
+    again = evidence.collect_evidence(tmp_path / "w", None, run="clone")
     assert again.right("clone").tolist() == found.right("clone").tolist()
 
 
 def test_answers_are_those_that_were_measured(trained):
-    found = evidence.gather(trained, None, run="clone")
+    found = evidence.collect_evidence(trained, None, run="clone")
     results = json.loads((trained / "results.json").read_text())
     for run, row in results.items():
         assert 100 * found.right(run).mean() == pytest.approx(row["top1"], abs=0.07)
@@ -138,7 +139,7 @@ def test_the_first_seed_stands_for_the_images_of_several(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "seed10")
     shutil.copytree(trained, tmp_path / "seed3")
     (tmp_path / "seed1").mkdir()  # killed before it began
-    found = evidence.gather(tmp_path, None, run="clone")
+    found = evidence.collect_evidence(tmp_path, None, run="clone")
     assert found.experiment.workdir == tmp_path / "seed3"
 
 
@@ -154,7 +155,7 @@ def test_a_config_of_a_newer_version_asks_for_the_one_of_now(trained, tmp_path):
     path = tmp_path / "w" / "config.json"
     saved = json.loads(path.read_text())
     saved["data"]["brand_new"] = 1
-    path.write_text(json.dumps(saved))
+    write_sealed(path.parent, path.name, json.dumps(saved))
     with pytest.raises(UserError, match=r"brand_new.*\n.*\n.*--config="):
         write_report(tmp_path / "w")
 
@@ -166,9 +167,9 @@ def test_a_baseline_that_was_given_is_shown_too(trained, tmp_path):
     shutil.rmtree(tmp_path / "w" / "predictions")
     saved = json.loads(path.read_text())
     saved["baseline"]["checkpoint"] = str(trained / "baseline")
-    path.write_text(json.dumps(saved))
+    write_sealed(path.parent, path.name, json.dumps(saved))
     before, after = (
-        evidence.gather(workdir, None, run="clone")
+        evidence.collect_evidence(workdir, None, run="clone")
         for workdir in (trained, tmp_path / "w")
     )
     for run, logits in before.logits.items():

@@ -17,6 +17,8 @@ def listening():
     before = {number: signal.getsignal(number) for number in numbers}
     watch = interruption._watch
     interruption._watch = interruption._Watch()
+    # A worker of pytest-xdist ignores Ctrl-C; a program begins with Python's handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interruption.listen()
     yield
     interruption._watch = watch
