@@ -5,7 +5,6 @@ python -m clonalnet_jax.data.check --config=configs/digits.py
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
 from clonalnet_jax.errors import displayable_lines
+from clonalnet_jax.runtime.threads import map_in_threads
 
 _SHOWN = 20
 
@@ -115,10 +115,8 @@ def _look(split: Split, max_pixels: int) -> Iterator[_Seen]:
         return _Seen(name, record.label, digest.digest(), size, "")
 
     count = len(split.records)
-    with ThreadPoolExecutor() as pool:
-        yield from track(
-            pool.map(see, range(count)), split.title, count, transient=True
-        )
+    seen = map_in_threads(see, range(count))
+    yield from track(seen, split.title, count, transient=True)
 
 
 def show(findings: Findings, console: Console) -> None:

@@ -1,7 +1,6 @@
 """The data set that a config names: opened, checked, split, and decoded if small."""
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -19,6 +18,7 @@ from clonalnet_jax.data.sources import (
     whole_image,
 )
 from clonalnet_jax.errors import UserError, displayable
+from clonalnet_jax.runtime.threads import map_in_threads
 
 # Decoded data sets up to this size lie on the device unless the config says otherwise:
 # ImageNet-100 at 64 pixels does, and every CIFAR.
@@ -189,8 +189,7 @@ def _decode(
             return error
         return None
 
-    with ThreadPoolExecutor() as pool:
-        errors = list(pool.map(read, range(len(images))))
+    errors = list(map_in_threads(read, range(len(images))))
     found = [error for error in errors if error]
     check_skipped(len(found), len(images), found)
     notes = [displayable(f"SKIPPED {error.culprit}") for error in found]

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 """Exit code after a Ctrl-C: 128 and the number of SIGINT."""
 
+# They take locks in Python code, and an exception between taking one and entering its
+# block leaves it taken: the next thread waits for ever.
+_LOCKING = (
+    "concurrent.futures._base",
+    "concurrent.futures.thread",
+    "logging",
+    "queue",
+    "threading",
+)
+# Where these stand still they can be interrupted.
+_WAITING = ("wait", "_wait_for_tstate_lock")
+
 
 def leave_on_interrupt() -> None:
     """Lets Ctrl-C end the process at once, until `interrupt_raises` is called.
@@ -26,7 +38,7 @@ def leave_on_interrupt() -> None:
 
 
 def interrupt_raises() -> None:
-    """Lets Ctrl-C raise a KeyboardInterrupt, as it usually does, where it is heard."""
+    """Lets Ctrl-C raise a KeyboardInterrupt where it is heard; a second one leaves."""
     signal.signal(signal.SIGINT, _raise)
 
 
@@ -38,10 +50,25 @@ def _leave(number: int, frame: "types.FrameType | None") -> None:
 
 
 def _raise(number: int, frame: "types.FrameType | None") -> None:
-    if frame is not None and frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
-        # Python drops what is raised in these: once more, a moment later.
-        import threading
-
-        threading.Timer(0.02, _thread.interrupt_main).start()
+    if frame is not None and _loses(frame):
+        # A moment later it is elsewhere. Not threading.Timer, whose start takes a lock
+        # that the interrupted code may hold.
+        _thread.start_new_thread(_interrupt_soon, ())
         return
+    signal.signal(number, _leave)  # who asks twice does not want to wait
     signal.default_int_handler(number, frame)
+
+
+def _loses(frame: "types.FrameType") -> bool:
+    """Says whether Python drops what is raised here, or keeps a lock for ever."""
+    name = frame.f_code.co_name
+    if name in ("_xla_gc_callback", "__del__"):
+        return True
+    return frame.f_globals.get("__name__") in _LOCKING and name not in _WAITING
+
+
+def _interrupt_soon() -> None:
+    import time
+
+    time.sleep(0.02)
+    _thread.interrupt_main()
