@@ -5,11 +5,13 @@ import copy
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from clonalnet_jax.configs import digits
+from filelock import FileLock
 from ml_collections import ConfigDict
 
 from clonalnet_jax.runtime import partition
@@ -29,9 +31,16 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")
-def tfds_dir(tmp_path_factory) -> str:
+def session_dir(tmp_path_factory) -> Path:
+    """A directory that the workers of pytest-xdist have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(session_dir) -> str:
     """Where the session's TFDS data sets lie; never the user's own directory."""
-    return str(tmp_path_factory.mktemp("tfds"))
+    return str(session_dir / "tfds")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +53,35 @@ def one_device():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
         yield
+
+
+@pytest.fixture(scope="session")
+def _trained_once(session_dir, tfds_dir) -> tuple[ConfigDict, Path]:
+    """A finished run of the digits, which one worker trains for all."""
+    from clonalnet_jax.training import story
+
+    config = copy.deepcopy(digits.get_config())
+    config.data.path = tfds_dir
+    config.methods = ("clone",)
+    config.steps, config.log_every_steps, config.profile_steps = 50, 10, 2
+    config.checkpoint_every_epochs = 4.0
+    workdir = session_dir / "trained" / "digits"
+    workdir.parent.mkdir(exist_ok=True)
+    with FileLock(workdir.parent / "lock"), pytest.MonkeyPatch.context() as patch:
+        mesh = partition.make_mesh(jax.devices()[:1])
+        patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
+        if not (workdir / "results.json").exists():
+            story.train(config, workdir)
+    return config, workdir
+
+
+@pytest.fixture(scope="module")
+def trained_digits(_trained_once, tmp_path_factory) -> tuple[ConfigDict, Path]:
+    """A workdir with a trained baseline and clone that the module may change."""
+    config, workdir = _trained_once
+    copied = tmp_path_factory.mktemp("trained") / "digits"
+    shutil.copytree(workdir, copied)
+    return copy.deepcopy(config), copied
 
 
 @pytest.fixture

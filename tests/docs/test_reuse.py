@@ -108,6 +108,7 @@ def test_flax_nnx_takes_the_same_step():
     assert_step_equals(step, reference_step(before, frozen, *batch))
 
 
+@pytest.mark.slow
 def test_equinox_takes_the_same_step():
     names = run_block("Equinox")
     batch = names["images"], names["labels"]
@@ -122,6 +123,7 @@ def test_equinox_takes_the_same_step():
     assert_step_equals(step, reference_step(clone, baseline, *batch))
 
 
+@pytest.mark.slow
 def test_haiku_takes_the_same_step():
     names = run_block("Haiku")
     batch = names["images"], names["labels"]
@@ -134,6 +136,7 @@ def test_haiku_takes_the_same_step():
     assert_step_equals((loss, after), reference_step(clone, baseline, *batch))
 
 
+@pytest.mark.slow
 def test_devices_under_pmap_take_the_step_of_the_whole_batch():
     names = run_block("Under `pmap`")
     assert names["devices"] == 8

@@ -91,6 +91,7 @@ def test_a_workdir_that_cannot_be_written_is_one_message(start, tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_stops_with_what_was_saved_intact(
     start, tmp_path, digits_config
 ):

@@ -12,14 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clonalnet_jax.configs import digits
-from ml_collections import ConfigDict
 from PIL import Image
 
 from clonalnet_jax import modes
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.report import evidence, write_report
-from clonalnet_jax.training import story
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
@@ -37,16 +34,9 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir, one_device):
+def trained(trained_digits, one_device):
     """A workdir with a baseline and a clone that are wrong now and then."""
-    config = ConfigDict(digits.get_config().to_dict())
-    config.data.path = tfds_dir
-    config.methods = ("clone",)
-    config.steps, config.log_every_steps = 16, 4
-    config.baseline.min_top1 = 0.0
-    workdir = tmp_path_factory.mktemp("report") / "digits"
-    story.train(config, workdir)
-    return workdir
+    return trained_digits[1]
 
 
 def with_odd_names(monkeypatch):

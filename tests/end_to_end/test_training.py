@@ -40,18 +40,10 @@ def on_one_device(one_device):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir):
-    """A finished workdir with every method, and its config."""
-    from clonalnet_jax.configs import digits
-
-    config = copy.deepcopy(digits.get_config())
-    config.data.path = tfds_dir
-    config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
-    config.steps = 40
-    config.log_every_steps = 10
-    config.checkpoint_every_epochs = 4.0
-    config.profile_steps = 2
-    workdir = tmp_path_factory.mktemp("trained")
+def trained(trained_digits):
+    """A finished workdir of two methods, and its config."""
+    config, workdir = trained_digits
+    config.methods = ("distillation", "clone")
     story.train(config, workdir)
     return config, workdir
 
@@ -73,12 +65,12 @@ def test_the_curve_names_every_term_of_the_loss(trained):
     _, workdir = trained
     found = [r for r in records(workdir) if r["run"] == "clone"]
     rows = [r for r in found if r["split"] == "train"]
-    assert [r["step"] for r in rows] == [10, 20, 25, 30, 40]
+    assert [r["step"] for r in rows] == [10, 20, 25, 30, 40, 50]
     for row in rows:
         terms = row["classification"] + row["attention"] + row["negentropy"]
         assert row["loss"] == pytest.approx(terms, rel=1e-4, abs=1e-4)
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert [r["step"] for r in found if r["split"] == "test"] == [25, 40]
+    assert [r["step"] for r in found if r["split"] == "test"] == [25, 50]
 
 
 def test_every_run_has_a_trace_of_its_steps(trained):
@@ -119,7 +111,7 @@ def test_a_second_start_reports_and_trains_nothing(trained, capsys):
     results = story.train(config, workdir)
     assert results == json.loads((workdir / "results.json").read_text())
     assert (workdir / "metrics.jsonl").read_text() == before
-    assert capsys.readouterr().out.count("trained already") == 5
+    assert capsys.readouterr().out.count("trained already") == 3
 
 
 def test_evaluate_measures_the_same_from_the_checkpoints(trained):
@@ -158,7 +150,7 @@ def test_a_lost_last_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_p
     config, workdir = trained
     copied = tmp_path / "copy"
     shutil.copytree(workdir, copied)
-    shutil.rmtree(copied / "clone" / "40")
+    shutil.rmtree(copied / "clone" / "50")
     results = story.train(config, copied)
     jax.tree.map(
         np.testing.assert_array_equal,
@@ -180,7 +172,6 @@ def test_a_given_baseline_is_evaluated_and_left_bit_identical(trained, tmp_path)
         config,
         baseline__checkpoint=str(workdir / "baseline"),
         methods=("clone",),
-        steps=10,
     )
     results = story.train(other, tmp_path / "w")
     expected = json.loads((workdir / "results.json").read_text())["baseline"]
@@ -265,7 +256,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(trained, tmp_path):
     config, workdir = trained
     copied = tmp_path / "copy"
     shutil.copytree(workdir, copied)
-    shutil.rmtree(copied / "clone" / "40")
+    shutil.rmtree(copied / "clone" / "50")
     broken = with_(config, optimizer__learning_rate=1e30)
     with pytest.raises(UserError, match=r"step 2.*learning rate"):
         story.train(broken, copied, force_config=True)
@@ -276,11 +267,12 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(trained, tmp_path):
 
 @pytest.mark.slow
 def test_a_whole_run_on_eight_devices_is_that_of_one(trained, tmp_path, monkeypatch):
-    config, _ = trained
+    methods = ("cross_entropy", "label_smoothing", "dkd", "clone")
+    config = with_(trained[0], methods=methods, steps=10)
     monkeypatch.setattr(partition, "make_mesh", MESH_OF_ALL)
-    story.train(with_(config, methods=("clone",), steps=10), tmp_path / "eight")
+    story.train(config, tmp_path / "eight")
     monkeypatch.undo()
-    story.train(with_(config, methods=("clone",), steps=10), tmp_path / "one")
+    story.train(config, tmp_path / "one")
     losses = [
         [r["loss"] for r in records(tmp_path / name) if r["split"] == "train"]
         for name in ("eight", "one")

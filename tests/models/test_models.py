@@ -152,9 +152,8 @@ def test_a_small_stem_is_an_option_of_every_resnet():
 
 def test_zero_init_residual_starts_each_block_as_its_shortcut():
     model = create_model("resnet8", 10, zero_init_residual=True)
-    params = model.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)), train=False)[
-        "params"
-    ]
+    init = jax.jit(partial(model.init, train=False))
+    params = init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))["params"]
     assert not params["layer1_0"]["bn2"]["scale"].any()
     assert params["layer1_0"]["bn1"]["scale"].all()
 
@@ -168,14 +167,17 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(name):
 
 
 @pytest.mark.parametrize("name", ["resnet8", "convnext_tiny"])
-def test_bfloat16_logits_are_near_those_of_float32(name):
-    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+def test_bfloat16_logits_are_near_those_of_float32(name, rng):
+    images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     options = FAMILIES[name]
-    model = create_model(name, 10, **options)
-    variables = model.init(jax.random.key(0), images, train=False)
-    exact = model.apply(variables, images, train=False)
-    low = create_model(name, 10, dtype="bfloat16", **options)
-    rounded = low.apply(variables, images, train=False).astype(jnp.float32)
+    _, variables = shapes(create_model(name, 10, **options))
+    variables = jax.tree.map(partial(random_values, rng), variables)
+    exact, rounded = (
+        jax.jit(
+            partial(create_model(name, 10, **options, dtype=dtype).apply, train=False)
+        )(variables, images).astype(jnp.float32)
+        for dtype in ("float32", "bfloat16")
+    )
     assert jnp.abs(exact - rounded).max() < 0.05 * jnp.abs(exact).max()
 
 

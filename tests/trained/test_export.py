@@ -21,25 +21,14 @@ from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.trained.export import describe, export, write_onnx
 from clonalnet_jax.trained.network import Network
-from clonalnet_jax.training import story
 from clonalnet_jax.weights import from_torch, read_state_dict
 from clonalnet_jax.workdir.checkpoints import Meta
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir, one_device):
+def trained(trained_digits, one_device):
     """A workdir, its config, some images and their logits."""
-    import copy
-
-    from clonalnet_jax.configs import digits
-
-    config = copy.deepcopy(digits.get_config())
-    config.data.path = tfds_dir
-    config.methods = ("clone",)
-    config.steps = 20
-    config.baseline.min_top1 = 0.0
-    workdir = tmp_path_factory.mktemp("trained")
-    story.train(config, workdir)
+    config, workdir = trained_digits
     mesh = partition.make_mesh(jax.devices()[:1])
     classifier = load_classifier(config, workdir, "clone", mesh)
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)

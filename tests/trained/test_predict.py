@@ -8,22 +8,12 @@ from clonalnet_jax.data import open_dataset
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.trained.predict import predict_files
 from clonalnet_jax.trained.printing import run_predict
-from clonalnet_jax.training import story
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tfds_dir, one_device):
+def trained(trained_digits, tmp_path_factory, one_device):
     """A baseline and clone of the digits, trained a little; and some test images."""
-    import copy
-
-    from clonalnet_jax.configs import digits
-
-    config = copy.deepcopy(digits.get_config())
-    config.data.path = tfds_dir
-    config.methods = ("clone",)
-    config.steps = 60
-    workdir = tmp_path_factory.mktemp("trained")
-    story.train(config, workdir)
+    config, workdir = trained_digits
     folder = tmp_path_factory.mktemp("images")
     test = open_dataset(config.data, seed=0).test
     for index in range(40):

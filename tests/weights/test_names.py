@@ -22,9 +22,7 @@ def shapes_of(name, num_classes=10, size=64):
 
 
 def fill(shapes, rng):
-    return jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes
-    )
+    return jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
 
 
 @pytest.mark.parametrize(
