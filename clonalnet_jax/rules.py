@@ -27,15 +27,20 @@ class Rule(NamedTuple):
 
     Attributes:
       accepts: Tells whether a value of any type is possible.
-      expected: The possible values, in words.
+      expected: The possible values, in words; `{names}` stands for the known names.
       example: A possible value, which the remedy of a refusal shows.
-      known: All names that there are, where the key names something.
+      known: All names that there are, where the key names something. It is read at
+        every check, so that a name which joins a table later is known, too.
     """
 
     accepts: Callable[[Any], bool]
     expected: str
     example: Any
     known: Collection[str] = ()
+
+    def in_words(self) -> str:
+        """Returns the possible values in words, with the names known by now."""
+        return self.expected.replace("{names}", ", ".join(self.known))
 
     def check(self, key: str, value: Any) -> None:
         """Refuses a value that the key cannot have.
@@ -57,7 +62,7 @@ class Rule(NamedTuple):
         raise UserError(
             key,
             got=_shorten.repr(value),
-            expected=self.expected,
+            expected=self.in_words(),
             remedy=f"--{key}={quote}{self.example}{quote}",
         )
 
@@ -81,7 +86,7 @@ def check_table(
             raise UserError(
                 f"{name}.{key}",
                 got=f"the config has no key {key!r}",
-                expected=rule.expected,
+                expected=rule.in_words(),
                 remedy="begin a config with default.get_config(); where a workdir of "
                 "another version lacks the key, name a config of now: --config=...",
             )
@@ -186,25 +191,25 @@ def several(
 
     count = f" of {' or '.join(map(str, lengths))} values" if lengths else ""
     order = ", in ascending order" if ascending else ""
-    return Rule(accepts, f"a tuple{count}{order}, each {rule.expected}", example)
+    expected = f"a tuple{count}{order}, each {rule.expected}"
+    return Rule(accepts, expected, example, rule.known)
 
 
 def choice(known: Collection[str], *, optional: bool = False) -> Rule:
     """A rule for one of some names.
 
     Args:
-      known: The names.
+      known: The names, or the table that has them as keys.
       optional: Whether None is possible, too.
 
     Returns:
       The rule.
     """
-    names = tuple(known)
     rule = Rule(
-        lambda value: isinstance(value, str) and value in names,
-        f"one of {', '.join(names)}",
-        names[0],
-        names,
+        lambda value: isinstance(value, str) and value in known,
+        "one of {names}",
+        next(iter(known)),
+        known,
     )
     return _or_none(rule) if optional else rule
 
@@ -213,21 +218,21 @@ def different_names(known: Collection[str], *, least: int = 0) -> Rule:
     """A rule for a tuple or list of names, none of them twice.
 
     Args:
-      known: The names that there are.
+      known: The names that there are, or the table that has them as keys.
       least: How many there must be.
 
     Returns:
       The rule.
     """
-    names = tuple(known)
-    of_each = several(choice(names), example=names[:1])
+    of_each = several(choice(known), example=tuple(known)[:1])
 
     def accepts(value: Any) -> bool:
         return of_each.accepts(value) and least <= len(set(value)) == len(value)
 
     count = "at least one name" if least else "names"
-    expected = f"a tuple of {count}, each once: {', '.join(names)}"
-    return Rule(accepts, expected, names[:1], names)
+    return of_each._replace(
+        accepts=accepts, expected=f"a tuple of {count}, each once: {{names}}"
+    )
 
 
 def flag(*, optional: bool = False) -> Rule:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data import class_folders, tfds_source
 from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
+from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.data.sources import (
@@ -103,8 +103,7 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     check_data(config)
     if config.synthetic:
         return _synthetic(config)
-    readers = {"folder": class_folders.open_splits, "tfds": tfds_source.open_splits}
-    return readers[config.source](config)
+    return OPENERS[config.source](config)
 
 
 def _synthetic(config: ConfigDict) -> tuple[Split, Split]:

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.photometric import BINS
 from clonalnet_jax.data.transforms import INTERPOLATIONS
 from clonalnet_jax.errors import UserError
@@ -24,7 +25,7 @@ _PARALLEL = 1_024  # threads or processes; operating systems refuse many more
 _OF_PIXELS = ", of pixels in [0, 1]; divide those of pixels up to 255 by 255"
 
 RULES: dict[str, Rule] = {
-    "source": choice(("folder", "tfds")),
+    "source": choice(OPENERS),
     "name": text("cifar10", optional=True),
     "path": text("/path/to/images", optional=True),
     # Empty: the folders of the path are the classes.

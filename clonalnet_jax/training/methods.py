@@ -181,4 +181,4 @@ METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "dkd": _dkd,
     "logit_standardisation": _logit_standardisation,
 }
-"""What builds each method; a new one joins here."""
+"""What builds each method, by its name in `config.methods`."""
