@@ -15,9 +15,9 @@ from clonalnet_jax.errors import UserError, unknown_name
 
 # Steps, epochs and indices of images are int32 on the devices.
 LARGEST_COUNT = 2**31 - 1
-# Weights and rates are float32 there; what is larger would be infinite.
+# Weights and rates are float32 there. A larger number would become infinite.
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
-# A message shows the beginning of a value, however long that is.
+# A message shows only the beginning of a long value.
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = _shorten.maxlong = 60
 
@@ -147,7 +147,7 @@ def number(
     def accepts(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if not abs(value) <= _LARGEST_NUMBER:  # so written, it refuses NaN
+        if not abs(value) <= _LARGEST_NUMBER:  # This form refuses NaN, too.
             return False
         rounded = float(np.float32(value))
         return (

@@ -20,8 +20,8 @@ from clonalnet_jax.data.sources import (
 )
 from clonalnet_jax.errors import UserError, displayable
 
-# Decoded data sets up to this size lie on the device unless the config says otherwise:
-# ImageNet-100 at 64 pixels does, and every CIFAR.
+# Decoded data sets of up to this size lie on the device, unless the config says
+# otherwise. ImageNet-100 at 64 pixels and every CIFAR are small enough.
 _ON_DEVICE_BYTES = 2 * 2**30
 
 
@@ -56,7 +56,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
 
     Args:
       config: The part `data` of a config.
-      seed: Picks the held-out examples; the same whatever else the run does.
+      seed: The seed of the held-out examples, which depend on nothing else of a run.
 
     Returns:
       The data set: decoded in memory where `config.on_device` says so or, if that is

@@ -1,4 +1,4 @@
-"""Several processes as one program: JAX's runtime, started by whoever starts them."""
+"""Joins several processes into one program, through JAX's distributed runtime."""
 
 import importlib.util
 import os

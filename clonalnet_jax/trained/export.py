@@ -1,4 +1,4 @@
-"""A trained network out of its workdir, into the formats that others read."""
+"""Writes the network of a workdir in the formats that other programs read."""
 
 import contextlib
 import json

@@ -106,7 +106,7 @@ def train_run(
             experiment.journal.say(f"{name}: trained already, {meta.step} steps")
             return False
         teacher.get_ready()
-        interruption.stop_if_asked()  # The first step takes a compilation.
+        interruption.stop_if_asked()  # The first step takes long to compile.
         _loop(
             experiment,
             saved[0]
@@ -149,7 +149,7 @@ def _loop(
         recorder.flush()
         recorder.check_state(state)
         scores = None
-        # An evaluation that a stop interrupts is done at the next start.
+        # If a stop interrupts the evaluation, the next start does it.
         if step % interval == 0 or step == last:
             try:
                 source = getattr(experiment.dataset, split)
@@ -183,7 +183,7 @@ def _loop(
             if (stop := interruption.poll()) or step % interval == 0 or step == last:
                 keep(step, stop=stop)
     except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
-        # The step at fault may be an earlier one: errors arrive later than dispatches.
+        # Steps run asynchronously, so the error may be that of an earlier step.
         raise explain_step_error(error, experiment.config, state) from error
     finally:
         interruption.rest()
@@ -194,7 +194,7 @@ def _loop(
 def _groups(
     experiment: Experiment, batches: Iterator[Any], interval: int, *, step: int
 ) -> Iterator[Batches]:
-    """Batches of one call each, which ends where something is logged or saved."""
+    """Groups the batches of one call, which ends where something is logged or saved."""
     config = experiment.config
     fast = partition.layout_of(experiment.mesh).loops_are_fast
     together = fast and not config.debug_nans
@@ -212,12 +212,12 @@ def _groups(
 def _make_take_steps(
     experiment: Experiment, train_step: Callable[..., Any], shardings: Any
 ) -> Callable[..., tuple[TrainState, steps.PackedMetrics]]:
-    """`(state, baseline_variables, batches, key)` to the state and metrics by step."""
+    """Makes `(state, baseline_variables, batches, key) -> (state, metrics by step)`."""
     jit = partial(
         partition.jit_train_step,
         experiment.mesh,
         state_shardings=shardings,
-        # Where NaNs are looked for, the state is needed once more after the step.
+        # The search for a NaN needs the old state again after the step.
         donate=not experiment.config.debug_nans,
     )
     one = jit(steps.pack_metrics(train_step))
@@ -230,7 +230,7 @@ def _make_take_steps(
             return many(state, variables, batches, key)
         new_state, metrics = one(state, variables, batches[0], key)
         if experiment.config.debug_nans and not all_finite(metrics):
-            # Without jit, each operation is looked at as it is done.
+            # Without jit, JAX checks the result of each operation.
             with jax.disable_jit(), jax.debug_nans(True):
                 train_step(state, variables, batches[0], key)
         return new_state, metrics
@@ -241,7 +241,7 @@ def _make_take_steps(
 def explain_step_error(
     error: Exception, config: ConfigDict, state: TrainState
 ) -> Exception:
-    """What the user can do about an error of a training step.
+    """Turns an error of a training step into one that tells the user what to do.
 
     Args:
       error: What JAX raised.
@@ -249,7 +249,7 @@ def explain_step_error(
       state: State that the step was given, or its shapes.
 
     Returns:
-      A `UserError`, or the error as it is where nothing better is known.
+      A `UserError`, or the same error where nothing better is known.
     """
     text = str(error)
     if isinstance(error, FloatingPointError):
@@ -275,7 +275,7 @@ def explain_step_error(
 
 
 def _own_line(error: Exception) -> str:
-    """The innermost line of this package that an error went through."""
+    """Finds the innermost line of this package that an error went through."""
     package = Path(__file__).parent.parent
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if package in Path(frame.filename).parents]
@@ -284,12 +284,12 @@ def _own_line(error: Exception) -> str:
 
 
 def _first_state(state: TrainState, start: Variables | None) -> TrainState:
-    """A state at step 0, its variables replaced by those given."""
+    """Replaces variables of a state at step 0 by those that are given."""
     if start is None:
         return state
     flat, given = flatten_dict(state.trained), flatten_dict(dict(start))
     shardings = {path: flat[path].sharding for path in given}
     variables = unflatten_dict(flat | partition.place(given, shardings))
     average = jax.tree.map(jnp.copy, variables) if state.average else {}
-    # A fresh optimiser knows nothing of the parameters' values.
+    # The state of a fresh optimiser does not depend on the parameters' values.
     return dataclasses.replace(state, **variables, average=average)

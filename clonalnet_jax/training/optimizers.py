@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import unknown_name
 
-# Arrays of more than one axis that are vectors to timm's `no_weight_decay`, too.
+# Arrays of more than one axis that do not decay either, as in timm's `no_weight_decay`.
 _NEVER_DECAYED = ("cls_token", "pos_embed")
 
 

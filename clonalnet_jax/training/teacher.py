@@ -1,4 +1,4 @@
-"""Who answers for the baseline while a clone is trained.
+"""The teacher: what answers for the baseline while a clone is trained.
 
 The frozen network runs beside the clone, or its answers are read from files
 (`cache.Cache.teacher`), or the loss needs none. A training step does not know which of
