@@ -61,7 +61,7 @@ def run(config: "ConfigDict", arguments: list[str]) -> int:
 
 
 def workdir_with_config() -> Path | None:
-    """Returns the workdir whose config stands in for --config, where the mode allows."""
+    """Returns the workdir whose config may stand in for --config in this mode."""
     return _workdir() if _flag("mode") in _TAKE_SAVED_CONFIG else None
 
 

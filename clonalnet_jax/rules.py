@@ -1,4 +1,4 @@
-"""What a config key may hold: rules to write a table with, and the check of a table.
+"""Rules of what a config key may hold, and the check of a table of them.
 
 A table maps the name of a key, such as `optimizer.momentum`, to its rule. Each room of
 the package states the rules of its own keys; `training.checks` reads all of them.
@@ -23,14 +23,14 @@ _shorten.maxstring = _shorten.maxother = _shorten.maxlong = 60
 
 
 class Rule(NamedTuple):
-    """What one key may hold.
+    """The values that one key may hold.
 
     Attributes:
       accepts: Tells whether a value of any type is possible.
       expected: The possible values, in words; `{names}` stands for the known names.
-      example: A possible value, which the remedy of a refusal shows.
-      known: All names that there are, where the key names something. It is read at
-        every check, so that a name which joins a table later is known, too.
+      example: A possible value, for the remedy of a refusal.
+      known: All names that the key may have, if it is a name. They are read anew by
+        every check, so that more may join.
     """
 
     accepts: Callable[[Any], bool]
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
     known: Collection[str] = ()
 
     def in_words(self) -> str:
-        """Returns the possible values in words, with the names known by now."""
+        """Returns `expected` with the names that are known by now."""
         return self.expected.replace("{names}", ", ".join(self.known))
 
     def check(self, key: str, value: Any) -> None:
@@ -54,8 +54,7 @@ class Rule(NamedTuple):
         """
         if self.accepts(value):
             return
-        several = isinstance(value, tuple | list)
-        for name in value if several else [value]:
+        for name in value if isinstance(value, tuple | list) else [value]:
             if self.known and isinstance(name, str) and name not in self.known:
                 raise unknown_name(key, name, self.known)
         quote = '"' if isinstance(self.example, tuple) else ""
@@ -205,12 +204,11 @@ def choice(known: Collection[str], *, optional: bool = False) -> Rule:
     Returns:
       The rule.
     """
-    rule = Rule(
-        lambda value: isinstance(value, str) and value in known,
-        "one of {names}",
-        next(iter(known)),
-        known,
-    )
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, str) and value in known
+
+    rule = Rule(accepts, "one of {names}", next(iter(known)), known)
     return _or_none(rule) if optional else rule
 
 
@@ -230,9 +228,8 @@ def different_names(known: Collection[str], *, least: int = 0) -> Rule:
         return of_each.accepts(value) and least <= len(set(value)) == len(value)
 
     count = "at least one name" if least else "names"
-    return of_each._replace(
-        accepts=accepts, expected=f"a tuple of {count}, each once: {{names}}"
-    )
+    expected = f"a tuple of {count}, each once: {{names}}"
+    return of_each._replace(accepts=accepts, expected=expected)
 
 
 def flag(*, optional: bool = False) -> Rule:
@@ -263,11 +260,11 @@ def text(example: str, *, optional: bool = False, empty: bool = False) -> Rule:
 
 def options() -> Rule:
     """A rule for a section whose keys the table does not know."""
-    return Rule(
-        lambda value: isinstance(value, ConfigDict) and all(map(_is_text, value)),
-        "a ConfigDict",
-        "ConfigDict()",
-    )
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, ConfigDict) and all(isinstance(k, str) for k in value)
+
+    return Rule(accepts, "a ConfigDict", "ConfigDict()")
 
 
 def _or_none(rule: Rule) -> Rule:
@@ -287,10 +284,6 @@ def _between(
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
     parts = [f"{word} {x:,}" for word, x in bounds.items() if x is not None]
     return f", {' and '.join(parts)}" if parts else ""
-
-
-def _is_text(key: object) -> bool:
-    return isinstance(key, str)
 
 
 def _walk(

@@ -1,4 +1,4 @@
-"""The table of data sources: what opens the data set that a config names."""
+"""The table of data sources, each with the function that opens its data sets."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ OPENERS: dict[str, Callable[[ConfigDict], tuple[Split, Split]]] = {
     "folder": class_folders.open_splits,
     "tfds": tfds_source.open_splits,
 }
-"""What opens the training and the test split, by its name in `config.data.source`.
+"""The function that opens a source's two splits, by its name in `config.data.source`.
 
-Each is given the section `config.data`.
+It is given the section `config.data`, and returns the training and the test split.
 """

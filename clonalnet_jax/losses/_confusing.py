@@ -84,7 +84,7 @@ def above_average(
     odds_total: Float[Array, "... 1"],
     num_classes: int,
 ) -> Bool[Array, "... classes"]:
-    """Whether `odds / odds_total > 1/C`, never true by rounding where odds are equal."""
+    """Whether `odds / odds_total > 1/C`; rounding never makes it true of equal odds."""
     return odds * num_classes > odds_total
 
 

@@ -27,7 +27,7 @@ class PreemptedError(Exception):
 
 
 class _Watch:
-    """What was asked for, and since when nothing has moved."""
+    """The requests of this process, and the time since when nothing has moved."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -23,7 +23,7 @@ Ranking = list[tuple[str, float]]
 
 
 class Prediction(NamedTuple):
-    """What is said of one image file.
+    """The prediction for one image file.
 
     Attributes:
       path: Path of the file.

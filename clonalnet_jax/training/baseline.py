@@ -65,7 +65,7 @@ def given_baseline(experiment: Experiment) -> Network | None:
 
 
 def starting_weights(experiment: Experiment) -> Variables | None:
-    """What the baseline's own training starts from: weights without their classifier.
+    """The weights, without classifier, that the baseline's own training starts from.
 
     Args:
       experiment: Its `config.baseline.weights` and `.replace_head` decide.

@@ -60,7 +60,7 @@ class Experiment(NamedTuple):
         )
 
     def new_meta(self, method: str, network: ConfigDict) -> Meta:
-        """What a checkpoint of `config.baseline` or `config.clone` says of itself."""
+        """Makes what a checkpoint of `config.baseline` or `.clone` says of itself."""
         return Meta(
             model=network.model,
             options=network.options.to_dict(),

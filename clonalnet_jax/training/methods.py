@@ -181,4 +181,4 @@ METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "dkd": _dkd,
     "logit_standardisation": _logit_standardisation,
 }
-"""What builds each method, by its name in `config.methods`."""
+"""The function that builds each method, by its name in `config.methods`."""

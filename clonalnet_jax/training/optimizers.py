@@ -1,6 +1,7 @@
 """The optimiser and learning-rate schedule that a config describes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -34,14 +35,15 @@ def make_schedule(
     """
     if config.schedule not in SCHEDULES:
         raise unknown_name("config.optimizer.schedule", config.schedule, SCHEDULES)
-    build, peak = SCHEDULES[config.schedule], config.learning_rate
+    peak = config.learning_rate
     warmup = min(round(config.warmup_epochs * steps_per_epoch), num_steps - 1)
     span = Span(num_steps, warmup, steps_per_epoch)
-    main = build(config, peak, span)
+    build = partial(SCHEDULES[config.schedule], config, span)
+    main = build(peak)
     if not warmup:
         return main
     ramp = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-    lowered = build(config, 1.0, span)
+    lowered = build(1.0)
 
     def schedule(step: jax.Array) -> jax.Array:
         return jnp.where(step < warmup, ramp(step) * lowered(step), main(step))
@@ -63,14 +65,14 @@ class Span(NamedTuple):
     steps_per_epoch: float
 
 
-def _cosine(config: ConfigDict, rate: float, span: Span) -> optax.Schedule:
+def _cosine(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
     """Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts."""
     del config
     falling = optax.cosine_decay_schedule(rate, span.num_steps - span.warmup)
     return lambda step: falling(jnp.maximum(step - span.warmup, 0))
 
 
-def _step(config: ConfigDict, rate: float, span: Span) -> optax.Schedule:
+def _step(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
     """PyTorch's MultiStepLR."""
     decays: dict[int, float] = {}
     for epoch in config.decay_epochs:
@@ -79,20 +81,20 @@ def _step(config: ConfigDict, rate: float, span: Span) -> optax.Schedule:
     return optax.piecewise_constant_schedule(rate, decays)
 
 
-def _constant(config: ConfigDict, rate: float, span: Span) -> optax.Schedule:
+def _constant(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
     del config, span
     return optax.constant_schedule(rate)
 
 
-SCHEDULES: dict[str, Callable[[ConfigDict, float, Span], optax.Schedule]] = {
+SCHEDULES: dict[str, Callable[[ConfigDict, Span, float], optax.Schedule]] = {
     "cosine": _cosine,
     "step": _step,
     "constant": _constant,
 }
-"""What builds each schedule, by its name in `config.optimizer.schedule`.
+"""The function that builds each schedule, by its name in `config.optimizer.schedule`.
 
-Each gives the rate by the step, which is counted from the start of the run, for a rate
-that begins as the second argument. In the warm-up it multiplies the ramp.
+`(config.optimizer, span, rate) -> schedule`: the rate by the step, counted from the
+start of the run, where it begins as `rate`. In the warm-up it multiplies the ramp.
 """
 
 
@@ -174,4 +176,4 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adamw": _adamw,
     "lars": _lars,
 }
-"""What builds each optimiser, by its name in `config.optimizer.name`."""
+"""The function that builds each optimiser, by its name in `config.optimizer.name`."""

@@ -33,7 +33,7 @@ class Frozen(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """What a clone's training is told of the baseline, and how.
+    """The way in which the training of a clone learns what the baseline answers.
 
     Attributes:
       answer: Pure function inside the training step; see `state.AnswerFn`.

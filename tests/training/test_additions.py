@@ -43,7 +43,7 @@ def make_sign(config, schedule):
     return optax.sign_sgd(schedule)
 
 
-def make_halving(config, rate, span):
+def make_halving(config, span, rate):
     return optax.linear_schedule(rate, rate / 2, span.num_steps)
 
 
