@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Loading(NamedTuple):
-    """How images are read. It has no influence on the pixels of those that can be read.
+    """The way in which images are read. It does not change their pixels.
 
     Attributes:
       shape: Shape of every image, `(height, width, channels)`.

@@ -102,9 +102,7 @@ class Images:
             ) from error
 
 
-@dataclasses.dataclass(
-    frozen=True, eq=False
-)  # Arrays are not equal or unequal as a whole.
+@dataclasses.dataclass(frozen=True, eq=False)  # Arrays have no truth value.
 class Arrays:
     """A source decoded in memory, from where it goes onto the device.
 
