@@ -88,8 +88,8 @@ _HOMES = {
 
 _checkout = Path(__file__).parent.parent
 if (_checkout / "configs" / "default.py").exists():
-    # In a checkout the configs lie beside the package; an installation has them inside.
-    # So each checkout takes its own, whichever of several was installed last.
+    # In a checkout the configs lie beside the package, in an installation inside it. So
+    # a checkout finds its own configs, whichever of several was installed last.
     __path__.append(str(_checkout))
 
 

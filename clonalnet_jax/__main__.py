@@ -1,6 +1,6 @@
 """The program: `clonalnet-jax`, `python -m clonalnet_jax` and `python main.py`.
 
-Its flags are defined as it starts, so that importing anything defines none.
+The flags are defined when the program starts. Importing this module defines none.
 """
 
 import sys
@@ -18,7 +18,7 @@ _TAKE_SAVED_CONFIG = ("evaluate", "predict", "export", "report")
 def main() -> None:
     """Runs the program and exits with its code."""
     leave_on_interrupt()
-    # Imported after that, since a Ctrl-C may come at once.
+    # This import takes a while, in which somebody may press Ctrl-C already.
     from clonalnet_jax.command import start
 
     _define_flags()
@@ -42,7 +42,7 @@ def run(config: "ConfigDict", arguments: list[str]) -> int:
     Raises:
       UserError: Something that the user can mend.
     """
-    # Before the first array, which an import below makes.
+    # Processes must be joined before the first array, which an import below makes.
     from clonalnet_jax.runtime import processes
 
     processes.start(_flag("distributed"))
@@ -61,7 +61,7 @@ def run(config: "ConfigDict", arguments: list[str]) -> int:
 
 
 def workdir_with_config() -> Path | None:
-    """Returns the workdir whose saved config the mode can do with, if it can."""
+    """Returns the workdir whose config may stand in for --config in this mode."""
     return _workdir() if _flag("mode") in _TAKE_SAVED_CONFIG else None
 
 

@@ -1,4 +1,4 @@
-"""What the program does, from Python: paths are strings, configs have names."""
+"""The modes of the program as Python functions, with paths as strings."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Programs that take --config: whatever is wrong is one message and an exit code."""
+"""Starts programs that take --config, and turns errors into a message and a code."""
 
 import contextlib
 import faulthandler
@@ -55,7 +55,8 @@ def _run(
     except UserError as error:
         return _complain(str(error), code=error.exit_code)
     except BrokenPipeError:
-        # The reader, such as head, has seen enough. Nothing may be flushed at the end.
+        # A reader such as `head` has closed the pipe. Python's flush at the end would
+        # fail, too, so it is given another place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
@@ -69,7 +70,7 @@ def _run(
         return _complain(str(_no_backend(error)))
     except KeyboardInterrupt:
         _complain("Interrupted; the same command resumes.", code=EXIT_INTERRUPTED)
-        # All is closed. What JAX has not finished compiling crashes an orderly end.
+        # All files are closed. An orderly end would crash if JAX is still compiling.
         for child in multiprocessing.active_children():
             child.terminate()
         sys.stdout.flush()
@@ -132,7 +133,7 @@ def _complain(message: str, *, code: int = 2) -> int:
     print(f"ERROR: {message}", file=sys.stderr)
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
-        # An orderly end would wait for processes that wait for this one.
+        # An orderly end would wait for other processes, which wait for this one.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -62,7 +62,7 @@ def parse(
         print(help_text())
         sys.exit(0)
     named, rest = _split(rest)
-    # What the program needs to know to find a config is known before the config is.
+    # The flags that say where the config lies are read before the config.
     known([program, *rest], known_only=True)
     workdir = config_in() if named is None else None
     if named is None and workdir is None:
@@ -175,7 +175,7 @@ def _define_overrides(config: ConfigDict, argv: list[str]) -> None:
             match = re.match(rf"--?(?:no)?config\.{re.escape(group)}\.(\w+)", argument)
             options = _at(config, group)
             if match and match[1] not in options:
-                # A network's options are not named in advance; any literal will do.
+                # The options depend on the network, so any literal is accepted here.
                 with options.unlocked():
                     options[match[1]] = config_dict.placeholder(object)
     try:

@@ -66,8 +66,8 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
-_FIELD = 4000  # characters of a message's field: more than a screen holds
-# A spreadsheet takes a cell that begins so for a formula, and some formulas run.
+_FIELD = 4000  # The characters of a message's field: more than a screen holds.
+# A spreadsheet takes a cell that begins so for a formula, and may run it.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 

@@ -39,7 +39,7 @@ def run_mode(
     Raises:
       UserError: Something that the user can mend.
     """
-    # Each imports what it alone needs, such as Matplotlib, SciPy or ONNX.
+    # Each mode imports the libraries that only it needs, such as Matplotlib or ONNX.
     if mode == "report":
         from clonalnet_jax.report import write_report
 

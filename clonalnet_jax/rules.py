@@ -1,4 +1,4 @@
-"""What a config key may hold: rules to write a table with, and the check of a table.
+"""Rules of what a config key may hold, and the check of a table of them.
 
 A table maps the name of a key, such as `optimizer.momentum`, to its rule. Each room of
 the package states the rules of its own keys; `training.checks` reads all of them.
@@ -15,27 +15,32 @@ from clonalnet_jax.errors import UserError, unknown_name
 
 # Steps, epochs and indices of images are int32 on the devices.
 LARGEST_COUNT = 2**31 - 1
-# Weights and rates are float32 there; what is larger would be infinite.
+# Weights and rates are float32 there. A larger number would become infinite.
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
-# A message shows the beginning of a value, however long that is.
+# A message shows only the beginning of a long value.
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = _shorten.maxlong = 60
 
 
 class Rule(NamedTuple):
-    """What one key may hold.
+    """The values that one key may hold.
 
     Attributes:
       accepts: Tells whether a value of any type is possible.
-      expected: The possible values, in words.
-      example: A possible value, which the remedy of a refusal shows.
-      known: All names that there are, where the key names something.
+      expected: The possible values, in words; `{names}` stands for the known names.
+      example: A possible value, for the remedy of a refusal.
+      known: All names that the key may have, if it is a name. They are read anew by
+        every check, so that more may join.
     """
 
     accepts: Callable[[Any], bool]
     expected: str
     example: Any
     known: Collection[str] = ()
+
+    def in_words(self) -> str:
+        """Returns `expected` with the names that are known by now."""
+        return self.expected.replace("{names}", ", ".join(self.known))
 
     def check(self, key: str, value: Any) -> None:
         """Refuses a value that the key cannot have.
@@ -49,15 +54,14 @@ class Rule(NamedTuple):
         """
         if self.accepts(value):
             return
-        several = isinstance(value, tuple | list)
-        for name in value if several else [value]:
+        for name in value if isinstance(value, tuple | list) else [value]:
             if self.known and isinstance(name, str) and name not in self.known:
                 raise unknown_name(key, name, self.known)
         quote = '"' if isinstance(self.example, tuple) else ""
         raise UserError(
             key,
             got=_shorten.repr(value),
-            expected=self.expected,
+            expected=self.in_words(),
             remedy=f"--{key}={quote}{self.example}{quote}",
         )
 
@@ -81,7 +85,7 @@ def check_table(
             raise UserError(
                 f"{name}.{key}",
                 got=f"the config has no key {key!r}",
-                expected=rule.expected,
+                expected=rule.in_words(),
                 remedy="begin a config with default.get_config(); where a workdir of "
                 "another version lacks the key, name a config of now: --config=...",
             )
@@ -142,7 +146,7 @@ def number(
     def accepts(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if not abs(value) <= _LARGEST_NUMBER:  # so written, it refuses NaN
+        if not abs(value) <= _LARGEST_NUMBER:  # This form refuses NaN, too.
             return False
         rounded = float(np.float32(value))
         return (
@@ -186,26 +190,25 @@ def several(
 
     count = f" of {' or '.join(map(str, lengths))} values" if lengths else ""
     order = ", in ascending order" if ascending else ""
-    return Rule(accepts, f"a tuple{count}{order}, each {rule.expected}", example)
+    expected = f"a tuple{count}{order}, each {rule.expected}"
+    return Rule(accepts, expected, example, rule.known)
 
 
 def choice(known: Collection[str], *, optional: bool = False) -> Rule:
     """A rule for one of some names.
 
     Args:
-      known: The names.
+      known: The names, or the table that has them as keys.
       optional: Whether None is possible, too.
 
     Returns:
       The rule.
     """
-    names = tuple(known)
-    rule = Rule(
-        lambda value: isinstance(value, str) and value in names,
-        f"one of {', '.join(names)}",
-        names[0],
-        names,
-    )
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, str) and value in known
+
+    rule = Rule(accepts, "one of {names}", next(iter(known)), known)
     return _or_none(rule) if optional else rule
 
 
@@ -213,21 +216,20 @@ def different_names(known: Collection[str], *, least: int = 0) -> Rule:
     """A rule for a tuple or list of names, none of them twice.
 
     Args:
-      known: The names that there are.
+      known: The names that there are, or the table that has them as keys.
       least: How many there must be.
 
     Returns:
       The rule.
     """
-    names = tuple(known)
-    of_each = several(choice(names), example=names[:1])
+    of_each = several(choice(known), example=tuple(known)[:1])
 
     def accepts(value: Any) -> bool:
         return of_each.accepts(value) and least <= len(set(value)) == len(value)
 
     count = "at least one name" if least else "names"
-    expected = f"a tuple of {count}, each once: {', '.join(names)}"
-    return Rule(accepts, expected, names[:1], names)
+    expected = f"a tuple of {count}, each once: {{names}}"
+    return of_each._replace(accepts=accepts, expected=expected)
 
 
 def flag(*, optional: bool = False) -> Rule:
@@ -258,11 +260,11 @@ def text(example: str, *, optional: bool = False, empty: bool = False) -> Rule:
 
 def options() -> Rule:
     """A rule for a section whose keys the table does not know."""
-    return Rule(
-        lambda value: isinstance(value, ConfigDict) and all(map(_is_text, value)),
-        "a ConfigDict",
-        "ConfigDict()",
-    )
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, ConfigDict) and all(isinstance(k, str) for k in value)
+
+    return Rule(accepts, "a ConfigDict", "ConfigDict()")
 
 
 def _or_none(rule: Rule) -> Rule:
@@ -282,10 +284,6 @@ def _between(
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
     parts = [f"{word} {x:,}" for word, x in bounds.items() if x is not None]
     return f", {' and '.join(parts)}" if parts else ""
-
-
-def _is_text(key: object) -> bool:
-    return isinstance(key, str)
 
 
 def _walk(

@@ -1,4 +1,4 @@
-"""What training carries from step to step, and the types of what it is built from."""
+"""The state that training carries from step to step, and types that rooms share."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,32 +11,32 @@ from jaxtyping import Array, Float, Shaped
 Variables = Mapping[str, chex.ArrayTree]
 """`params` and `batch_stats` of a network."""
 Batch = Mapping[str, Array]
-"""Arrays by name, each `[batch, ...]`: `image`, `label`, and what a step needs more."""
+"""Arrays by name, each `[batch, ...]`: `image`, `label` and others."""
 Metrics = dict[str, Array]
 Terms = dict[str, Array]
 ForwardFn = Callable[[Any, Float[Array, "b h w c"]], Float[Array, "b classes"]]
 """`(variables, images) -> logits`, in eval mode."""
 AnswerFn = Callable[[Any, Float[Array, "b h w c"], Array | None], Any]
-"""`(variables, images, packed)` to what the loss is told of the baseline's answer.
+"""`(variables, images, packed) -> answer`: the baseline's answer, as a loss takes it.
 
-`packed` is a batch's entry `answers`, where it has one; see `teacher.Teacher`.
+`packed` is the entry `answers` of a batch, or None; see `teacher.Teacher`.
 """
 PreprocessFn = Callable[
     [Batch, chex.PRNGKey | None],
     tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]],
 ]
-"""`(batch, key) -> (images, labels)`: what a network and its loss are given."""
+"""`(batch, key) -> (images, labels)`, ready for a network and its loss."""
 LossFn = Callable[[Array, Any, Array], Terms]
-"""`(logits, baseline_logits, labels)` to named terms `[batch]`, `loss` among them.
+"""`(logits, baseline_logits, labels) -> terms`, by name, `[batch]` each; one is `loss`.
 
-A method that says so also takes the baseline's cached `answers.Answers` in place of
-`baseline_logits`.
+With a `Method` whose `takes_answers` is True, `baseline_logits` may also be the cached
+`answers.Answers`.
 """
 
 
 @flax.struct.dataclass
 class TrainState:
-    """A frozen pytree; a step returns a new one.
+    """The state of a run: a frozen pytree, of which every step returns a new one.
 
     Attributes:
       step: Number of updates done, int32 scalar.
@@ -54,10 +54,10 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
-        """What the network is without its training: the average, where there is one."""
+        """The variables that are evaluated and saved: the average, if there is one."""
         return self.average or self.trained
 
     @property
     def trained(self) -> dict[str, chex.ArrayTree]:
-        """What the next step starts from."""
+        """The variables that the next step starts from."""
         return {"params": self.params, "batch_stats": self.batch_stats}

@@ -1,9 +1,9 @@
-"""CIFAR-10: ResNet-18 with a stem of 3x3 into one of its own size.
+"""CIFAR-10: a ResNet-18 with a 3x3 stem, and a clone of the same size.
 
-The recipe is DeVries and Taylor's (2017, arXiv 1708.04552, section 4.2; their cutout is
-config.data.cutout = 16): SGD 0.1 with Nesterov momentum, weight decay 5e-4, batch 128,
-200 epochs, a fifth of the rate at 60, 120 and 160; crops of the image padded by 4, and
-mirrors.
+The recipe is DeVries and Taylor's (2017, arXiv 1708.04552, section 4.2): SGD with a
+learning rate of 0.1 and Nesterov momentum, weight decay 5e-4, batches of 128, 200
+epochs. The rate falls to a fifth at epochs 60, 120 and 160. Images are padded by 4
+pixels, cropped at random and mirrored. For their cutout set config.data.cutout = 16.
 
 Command:  python -m clonalnet_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
           python main.py --config=configs/cifar10.py

@@ -1,9 +1,9 @@
-"""CIFAR-100: ResNet-32x4 into ResNet-8x4, a sixth of its size.
+"""CIFAR-100: a ResNet-32x4, and a ResNet-8x4 clone of a sixth of its size.
 
-The pair and the recipe of the distillation literature (Tian et al. 2020, arXiv
-1910.10699, and its code): SGD 0.05, momentum 0.9, weight decay 5e-4, batch 64, 240
-epochs, a tenth of the rate at 150, 180 and 210; crops of the image padded by 4, and
-mirrors.
+The pair and the recipe are those of the distillation literature (Tian et al. 2020,
+arXiv 1910.10699, and its code): SGD with a learning rate of 0.05 and momentum 0.9,
+weight decay 5e-4, batches of 64, 240 epochs. The rate falls to a tenth at epochs 150,
+180 and 210. Images are padded by 4 pixels, cropped at random and mirrored.
 
 Command:  python -m clonalnet_jax.data.prepare cifar100 --source=cifar-100-python.tar.gz
           python main.py --config=configs/cifar100.py

@@ -1,7 +1,8 @@
-"""CIFAR-10 from a folder of images, 500 training images a class, for two CPU cores.
+"""CIFAR-10 from a folder, with 500 training images a class: made for two CPU cores.
 
-ResNet-8 behind a stem of stride 2; every method for 90 epochs, until training images
-are told apart much better than others: with 30, nothing is shown (docs/results.md).
+The network is a ResNet-8 whose stem has a stride of 2. Every method trains for 90
+epochs, until training images are recognised much better than test images. After only
+30 epochs, no difference is shown (docs/results.md).
 
 Command:  python main.py --config=configs/cifar10_small.py --config.data.path=DIRECTORY
 where DIRECTORY holds train/<class>/<image> and test/<class>/<image>.

@@ -1,8 +1,9 @@
-"""CUB-200-2011: ResNet-18 into one of its own size, from scratch.
+"""CUB-200-2011: a ResNet-18 from scratch, and a clone of the same size.
 
-The recipe is Yun et al.'s (2020, arXiv 2003.13964, section 4.1): SGD 0.1, momentum 0.9,
-weight decay 1e-4, batch 32, 200 epochs, a tenth of the rate at 100 and 150;
-random-resized crops of 224 and mirrors.
+The recipe is Yun et al.'s (2020, arXiv 2003.13964, section 4.1): SGD with a learning
+rate of 0.1 and momentum 0.9, weight decay 1e-4, batches of 32, 200 epochs. The rate
+falls to a tenth at epochs 100 and 150. Images are random-resized crops of 224 pixels,
+mirrored at random.
 
 Command:  python -m clonalnet_jax.data.prepare caltech_birds2011
           python main.py --config=configs/cub200.py

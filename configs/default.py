@@ -1,108 +1,158 @@
-"""Every configuration key, its meaning and its default; the others override few.
+"""Every configuration key, its meaning and its default; the other configs change few.
 
-Not an experiment: it names no data set. Keys that start with `0:` or `None:` say what
-that value stands for.
+This is not an experiment: it names no data set. `main.py --help` prints these comments.
+`clonalnet_jax/training/checks.py` states which values each key may have.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
-    """The defaults, locked: an unknown key is an error that suggests the nearest."""
+    """Returns the defaults, locked: an unknown key is an error with a suggestion."""
     config = ConfigDict()
-    config.seed = 0  # of data order, augmentation and every initialisation
-    config.batch_size = 128  # global, over all devices
+    # The seed of everything random: initialisation, order of the images, augmentation.
+    config.seed = 0
+    # The number of images in one step, over all devices together.
+    config.batch_size = 128
+    # The length of every run, in passes over the training images. It may be a fraction.
     config.epochs = 30.0
-    config.steps = config_dict.placeholder(int)  # None: from epochs
-    # Trained after the baseline, each from the same random initialisation:
+    # The length of every run in steps, in place of epochs. None: epochs decide.
+    config.steps = config_dict.placeholder(int)
+    # The methods to train after the baseline, all from the same random initialisation:
     # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation",
-    # "dkd" (decoupled distillation, CVPR 2022), "logit_standardisation" (CVPR 2024);
+    # "dkd" (decoupled distillation, CVPR 2022), "logit_standardisation" (CVPR 2024),
     # "clone_without_difference", "clone_without_attention", "clone_without_negentropy".
     config.methods = ("clone",)
-    config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
-    # Of the moving average of a run's variables, which is what is then evaluated, saved
-    # and exported (0.999, say); 0: none.
+    # The type that networks compute in: "float32", or "bfloat16", which is faster on a
+    # TPU or GPU. Parameters are float32 in either case.
+    config.compute_dtype = "float32"
+    # The decay of a moving average of the network's variables, such as 0.999. The
+    # average is then what is evaluated, saved and exported. 0: no average.
     config.ema_decay = 0.0
-    # Parts that a batch is computed in, one after the other, to save memory; batch norm
-    # sees one part at a time.
+    # The number of parts that a batch is computed in, one after the other, to save
+    # memory. Batch norm sees one part at a time.
     config.accumulate_steps = 1
-    # Steps in one program on a TPU or GPU; a CPU always takes them one by one.
+    # The number of steps in one program, so that a TPU or GPU waits less for its host.
+    # On a CPU every step is a program of its own, whatever this says.
     config.steps_per_call = 1
     config.partition = ConfigDict()
-    # Whether parameters and optimiser state are split over the devices instead of
-    # copied to each (FSDP, ZeRO stage 3).
+    # Whether parameters and optimiser state are split over the devices (FSDP, ZeRO
+    # stage 3), to save memory. False: every device has a copy.
     config.partition.fsdp = False
-    # Devices of a process over which the classes are split, for very many of them.
+    # The number of devices that the classes are split over, within each process. It is
+    # meant for very many classes. 1: they are not split.
     config.partition.model = 1
-    # Without a finished step for so long, the stacks of all threads are printed and the
-    # program exits for its scheduler to start it again; 0: never.
+    # The minutes without a finished step after which the program prints the stacks of
+    # all threads and exits, for a scheduler to start it again. 0: never.
     config.watchdog_minutes = 30.0
-    # Steps of every run, after its first ten, that jax.profiler traces into
-    # <workdir>/<run>/profile; 0: none.
+    # The number of steps that jax.profiler traces into <workdir>/<run>/profile, in
+    # every run, after its first ten. 0: none.
     config.profile_steps = 0
-    config.debug_nans = False  # name the operation that makes one; slow
-    config.deterministic = False  # bit-identical on GPU too, slower; a CPU always is
+    # Whether the operation that first makes a NaN is looked for and named. It is slow.
+    config.debug_nans = False
+    # Whether a GPU gives the same bits in every run. It is slower. A CPU always does.
+    config.deterministic = False
+    # The number of steps between two lines of the log.
     config.log_every_steps = 50
-    config.checkpoint_every_epochs = 1.0  # evaluates and saves; also at the end
-    # Which checkpoint is reported: "last", or "best" on config.data.holdout.
+    # The number of epochs between two checkpoints, each with an evaluation. The end of
+    # a run is always saved.
+    config.checkpoint_every_epochs = 1.0
+    # The checkpoint that is reported: "last", or "best", the one that is best on the
+    # images of config.data.holdout.
     config.select = "last"
 
+    # The network that the clone is to improve on.
     config.baseline = ConfigDict()
-    config.baseline.model = "resnet20"  # a name of clonalnet_jax.models
-    config.baseline.options = ConfigDict()  # the model's fields, such as width
-    # A run directory such as runs/digits/baseline; None: train it first.
+    # The name of a network; `python -m clonalnet_jax.models` lists them.
+    config.baseline.model = "resnet20"
+    # Options of that network, such as --config.baseline.options.width=16.
+    config.baseline.options = ConfigDict()
+    # The directory of a finished run, such as runs/digits/baseline, to take the
+    # baseline from. None: it is trained first, unless weights are given.
     config.baseline.checkpoint = config_dict.placeholder(str)
-    # PyTorch weights instead: a .pth or .safetensors file, "timm:<name>" or
-    # "torchvision:<name>". They must know the data's classes in the data's order.
+    # PyTorch weights to take the baseline from: a .pth or .safetensors file,
+    # "timm:<name>" or "torchvision:<name>". Their classes must be the data's, in the
+    # same order. None: no such weights.
     config.baseline.weights = config_dict.placeholder(str)
-    # Starts from these weights with a new classifier, trained as the baseline first.
+    # Whether the classifier of baseline.weights is replaced by a new one, for other
+    # classes. The baseline is then trained first, from these weights.
     config.baseline.replace_head = False
-    # How the frozen baseline runs beside a clone: batch norm folded into the
-    # convolutions, and the dtype of its computation (None: config.compute_dtype).
+    # Whether batch norm is folded into the convolutions of the frozen baseline that
+    # answers while a clone is trained. It saves time and changes only the rounding.
     config.baseline.fold_batch_norm = True
+    # The type that the frozen baseline computes in: "float32" or "bfloat16". None: that
+    # of config.compute_dtype.
     config.baseline.compute_dtype = config_dict.placeholder(str)
-    # Whether its answers are computed once and read from files from then on, by the
-    # methods that focus on confusing categories: "none"; "views", of every augmented
-    # image of the run, which pays off from the second method on; "images", of the
-    # images as they are, which pays off within a run but is not the authors' method.
+    # Whether the baseline's answers are computed once, kept in files, and read by every
+    # "clone" method. "none": they are computed in every step. "views": there is one for
+    # each augmented image of the run, which pays off from the second method on.
+    # "images": there is one for each image without augmentation, which pays off within
+    # a run, but is not what the authors do.
     config.baseline.cache = "none"
-    # Where; None: baseline_cache in the workdir. Several workdirs may share one.
+    # The directory where the cache keeps its files, which several workdirs may share.
+    # None: the folder baseline_cache of the workdir.
     config.baseline.cache_dir = config_dict.placeholder(str)
-    config.baseline.cache_top_k = 16  # probabilities kept of each answer
-    # Top-1 in percent on the test split below which no clone is trained;
-    # None: what always naming the commonest class would reach by luck.
+    # The number of probabilities that the cache keeps of each answer, the greatest.
+    config.baseline.cache_top_k = 16
+    # The least top-1 accuracy of the baseline on the test split, in percent. Below it
+    # no clone is trained. None: what always naming the commonest class may reach by
+    # luck.
     config.baseline.min_top1 = config_dict.placeholder(float)
 
+    # The network that every method of config.methods trains.
     config.clone = ConfigDict()
-    config.clone.model = "resnet20"  # equal to the baseline or smaller
+    # The name of a network, usually the baseline's or a smaller one.
+    config.clone.model = "resnet20"
+    # Options of that network, such as --config.clone.options.width=16.
     config.clone.options = ConfigDict()
 
-    config.loss = ConfigDict()  # focusing-picking; the authors' values
+    # The focusing-picking loss. The defaults are the authors'.
+    config.loss = ConfigDict()
+    # What the baseline's logits are divided by before the confusing categories are
+    # picked. A higher temperature picks more of them.
     config.loss.temperature = 2.0
-    config.loss.label_smoothing = 0.1  # also of the label_smoothing control
+    # The share of every label that is spread over all classes, 0 to 1. The method
+    # "label_smoothing" uses it, too.
+    config.loss.label_smoothing = 0.1
+    # The weight of the attention term, which focuses on the confusing categories.
     config.loss.attention_weight = 1.0
+    # The weight of the negentropy term, the sum of p log p over the clone's answer.
     config.loss.negentropy_weight = 1.0
 
-    config.distillation = ConfigDict()  # (1 - weight) CE + weight T^2 KL
+    # "distillation": (1 - weight) CE + weight T^2 KL, with T the temperature.
+    config.distillation = ConfigDict()
+    # What the logits of both networks are divided by in the KL divergence.
     config.distillation.temperature = 4.0
+    # The share of the KL divergence in the loss, 0 to 1.
     config.distillation.weight = 0.9
 
-    # CE weight x CE + T^2 (target weight x KL + non-target weight x KL); the authors'.
+    # "dkd": cross_entropy_weight CE + T^2 (target_weight KL of the label against the
+    # rest + non_target_weight KL among the rest). The defaults are its authors'.
     config.dkd = ConfigDict()
+    # What the logits of both networks are divided by in the KL divergences.
     config.dkd.temperature = 4.0
+    # The weight of the cross-entropy with the labels.
     config.dkd.cross_entropy_weight = 1.0
+    # The weight of the divergence in how probable the label is.
     config.dkd.target_weight = 1.0
+    # The weight of the divergence among all other classes.
     config.dkd.non_target_weight = 8.0
 
-    # CE weight x CE + weight x T^2 KL of standardised logits; the authors' values.
+    # "logit_standardisation": cross_entropy_weight CE + weight T^2 KL of standardised
+    # logits. The defaults are its authors'.
     config.logit_standardisation = ConfigDict()
+    # What the standardised logits of both networks are divided by.
     config.logit_standardisation.temperature = 2.0
+    # The weight of the cross-entropy with the labels.
     config.logit_standardisation.cross_entropy_weight = 0.1
+    # The weight of the KL divergence.
     config.logit_standardisation.weight = 9.0
 
-    config.compare = ConfigDict()  # of --mode=compare
-    config.compare.seeds = 5  # how many: config.seed, config.seed + 1, ...
-    # In place of config.methods.
+    # What --mode=compare trains.
+    config.compare = ConfigDict()
+    # The number of seeds: config.seed, config.seed + 1, and so on.
+    config.compare.seeds = 5
+    # The methods to compare. They stand in for config.methods.
     config.compare.methods = (
         "cross_entropy",
         "label_smoothing",
@@ -115,68 +165,124 @@ def get_config() -> ConfigDict:
         "clone_without_negentropy",
     )
 
+    # The optimiser, the same for all runs.
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # or "adamw" or "lars"
+    # "sgd", "adamw" or "lars".
+    config.optimizer.name = "sgd"
+    # The highest learning rate: after the warm-up, before the schedule lowers it.
     config.optimizer.learning_rate = 0.1
-    config.optimizer.momentum = 0.9  # of "sgd" and "lars"
-    config.optimizer.betas = (0.9, 0.999)  # of "adamw"
+    # The momentum of "sgd" and "lars".
+    config.optimizer.momentum = 0.9
+    # The decay rates of the two moving averages of "adamw".
+    config.optimizer.betas = (0.9, 0.999)
+    # Whether the momentum is Nesterov's.
     config.optimizer.nesterov = False
+    # The factor of the weight decay.
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.decay_vectors = True  # biases and norms decay as kernels do
-    # Greatest norm of the whole gradient; None: as it comes.
+    # Whether biases and the parameters of norms decay, too, as they do in PyTorch.
+    config.optimizer.decay_vectors = True
+    # The greatest norm of the whole gradient; a longer one is shortened to it. None: no
+    # limit.
     config.optimizer.clip_norm = config_dict.placeholder(float)
-    config.optimizer.schedule = "cosine"  # "cosine", "step" or "constant"
+    # How the learning rate falls: "cosine" (to 0), "step" or "constant".
+    config.optimizer.schedule = "cosine"
+    # The number of epochs in which the learning rate first rises in a line. 0: none.
     config.optimizer.warmup_epochs = 0.0
-    config.optimizer.decay_epochs = (30.0, 60.0)  # of "step"
-    config.optimizer.decay_rate = 0.1  # of "step"
+    # With "step": the epochs after which the rate falls, counted from the start.
+    config.optimizer.decay_epochs = (30.0, 60.0)
+    # With "step": what the rate is multiplied by each time.
+    config.optimizer.decay_rate = 0.1
 
+    # The data set, and where it lies.
     config.data = ConfigDict()
-    config.data.source = "folder"  # or "tfds"
-    config.data.name = config_dict.placeholder(str)  # of the TFDS data set
-    # Root of the folder, or TFDS data directory (None: TFDS's default).
+    # "folder" (of class folders) or "tfds" (a prepared data set).
+    config.data.source = "folder"
+    # With "tfds": the name of the data set.
+    config.data.name = config_dict.placeholder(str)
+    # The root of the folder, or the directory of the TFDS data sets. None: TFDS's own.
     config.data.path = config_dict.placeholder(str)
-    config.data.train_split = "train"  # "": the folders of the path are the classes
-    config.data.test_split = "test"  # of a folder also "val", "valid", "validation"
-    # Of folders <path>/<class>/<image>, which have no splits: the part of every class
-    # that is the test split, and what it is drawn with (whatever config.seed is).
+    # The training split. An empty name says that a folder has no splits: the folders in
+    # its root are the classes.
+    config.data.train_split = "train"
+    # The test split. In a folder, "test", "val", "valid" and "validation" stand for
+    # each other.
+    config.data.test_split = "test"
+    # In a folder without splits: the share of every class that becomes the test split.
     config.data.test_fraction = 0.2
+    # The seed that draws test_fraction. It is not config.seed, so that all runs are
+    # tested on the same images.
     config.data.split_seed = 0
-    config.data.examples_per_class = 0  # of the training split; 0: all
-    config.data.holdout = 0  # training images kept aside, for config.select = "best"
-    config.data.on_error = "raise"  # or "skip" unreadable images, at most 1 %
-    # An image file that declares more pixels is refused before it takes memory.
+    # The number of training images that are used of each class, the first ones. 0: all.
+    config.data.examples_per_class = 0
+    # The number of training images that are kept aside for config.select = "best". 0:
+    # none.
+    config.data.holdout = 0
+    # What follows an image that cannot be read: "raise" ends the run; "skip" goes on,
+    # as long as at most 1 % are skipped.
+    config.data.on_error = "raise"
+    # The greatest number of pixels that an image file may declare. A larger one is
+    # refused before it takes memory.
     config.data.max_pixels = 100_000_000
-    # Whether all images lie on the device, from where batches are gathered. None: if
-    # they fit into 2 GiB and image_size is None.
+    # Whether all images lie decoded on the device. None: if they fit into 2 GiB and
+    # image_size is None.
     config.data.on_device = config_dict.placeholder(bool)
-    config.data.threads = config_dict.placeholder(int)  # that decode; None: all cores
-    config.data.workers = 0  # processes of so many threads each; 0: only threads
+    # The number of threads that decode images. None: one for every core.
+    config.data.threads = config_dict.placeholder(int)
+    # The number of processes that decode images, each with data.threads threads. 0: the
+    # program itself decodes.
+    config.data.workers = 0
 
-    # On the host. With a size, training takes random-resized crops (Szegedy et al.
-    # 2015) and evaluation the centre after a resize of the shorter side; None: images
-    # are used as they are and must be of one size.
+    # What the host does with every image.
+
+    # The side of the images in pixels, cut from larger ones: random-resized crops in
+    # training (Szegedy et al. 2015), the centre in evaluation. None: images are used as
+    # they are, and must all have one size.
     config.data.image_size = config_dict.placeholder(int)
-    config.data.resize_size = config_dict.placeholder(int)  # None: 256/224 of the size
-    config.data.crop_scale = (0.08, 1.0)  # range of a crop's share of the area
-    config.data.crop_ratio = (3 / 4, 4 / 3)  # range of its width over its height
-    config.data.interpolation = "bilinear"  # or "bicubic"; both with antialiasing
-    # Strengths of brightness, contrast, saturation and hue.
+    # The pixels that the shorter side is resized to in evaluation, before the centre is
+    # cut out. None: 256/224 of image_size.
+    config.data.resize_size = config_dict.placeholder(int)
+    # The least and the greatest share of an image's area that a random crop has.
+    config.data.crop_scale = (0.08, 1.0)
+    # The least and the greatest ratio of a random crop's width to its height.
+    config.data.crop_ratio = (3 / 4, 4 / 3)
+    # How images are resized: "bilinear" or "bicubic", both with antialiasing.
+    config.data.interpolation = "bilinear"
+    # The strengths of random changes in brightness, contrast, saturation and hue, as
+    # torchvision's ColorJitter defines them. 0: none.
     config.data.color_jitter = (0.0, 0.0, 0.0, 0.0)
+    # The number of RandAugment operations that each training image goes through. 0:
+    # none.
     config.data.rand_augment_layers = 0
+    # The strength of the RandAugment operations, 0 to 30.
     config.data.rand_augment_magnitude = 9
 
-    # On the device, inside the step.
-    config.data.mean = (0.5,)  # per channel or one for all, of pixels in [0, 1]
+    # What the device does with every batch, inside the step.
+
+    # The mean that is subtracted from the pixels, which lie in [0, 1]: one value for
+    # each channel, or one for all.
+    config.data.mean = (0.5,)
+    # The standard deviation that the pixels, less their mean, are divided by: one value
+    # for each channel, or one for all.
     config.data.std = (0.25,)
-    config.data.crop_padding = 0  # pixels around a random crop of the image's size
-    config.data.flip = False  # left and right, half of the time
-    config.data.cutout = 0  # side of a square that is blanked, in pixels
-    config.data.mixup_alpha = 0.0  # 0: none; with both, each image takes one of them
+    # The number of pixels by which a training image is padded on each side, before a
+    # random crop of its own size is cut out. 0: none.
+    config.data.crop_padding = 0
+    # Whether training images are mirrored, left to right, half of the time.
+    config.data.flip = False
+    # The side, in pixels, of a square of every training image that is blanked. 0: none.
+    config.data.cutout = 0
+    # The alpha of mixup: larger values mix two images more evenly. 0: none. With both
+    # mixup and cutmix, each image takes one of them.
+    config.data.mixup_alpha = 0.0
+    # The alpha of cutmix, which pastes a box of another image. 0: none.
     config.data.cutmix_alpha = 0.0
 
-    # Random images instead of the data set, for dry runs and benchmarks.
+    # Whether random images stand in for the data set, for dry runs and benchmarks.
     config.data.synthetic = False
+    # The height, width and channels of the random images.
     config.data.synthetic_shape = (32, 32, 3)
+    # The number of their classes.
     config.data.synthetic_classes = 10
-    config.data.synthetic_examples = 512  # of each split
+    # The number of them in each split.
+    config.data.synthetic_examples = 512
     return config.lock()

@@ -1,7 +1,8 @@
 """Baseline, controls and clone on scikit-learn's handwritten digits.
 
-300 training and 1,497 test images of 8x8 pixels, embedded: no download. A first run
-on any machine; too small a test to rank methods (see docs/results.md).
+There are 300 training and 1,497 test images of 8x8 pixels, which scikit-learn brings,
+so nothing is downloaded. It is a first run for any machine, but too small a test to
+rank methods (see docs/results.md).
 
 Command:  python main.py --config=configs/digits.py
 Expected: baseline 97.4, clone 98.1 top-1 % (means of 10 seeds; see docs/results.md);

@@ -1,9 +1,10 @@
-"""Your own folder of images, of any sizes: ResNet-18 into one of its own size.
+"""Your own folder of images of any sizes: a ResNet-18, and a clone of its size.
 
-DIRECTORY holds train/<class>/ and test/<class>/ (or val/), or only <class>/, of which a
-fifth is then kept for testing. Copy this file for your experiment. The recipe is the
-authors' of ImageNet with the cosine schedule and warm-up of He et al. (2019, arXiv
-1812.01187, section 3.1 and 5.1) and a rate of 0.1 for 256 images, scaled to the batch.
+DIRECTORY holds train/<class>/ and test/<class>/ (or val/). If it holds only <class>/, a
+fifth of each class is kept for testing. Copy this file for your experiment. The recipe
+is the authors' one for ImageNet, with the cosine schedule and the warm-up of He et al.
+(2019, arXiv 1812.01187, sections 3.1 and 5.1). Its learning rate, 0.1 for batches of
+256, is scaled to batches of 64.
 
 Command:  python main.py --config=configs/folder.py --config.data.path=DIRECTORY
 Expected: depends on the images.

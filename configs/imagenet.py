@@ -1,8 +1,10 @@
-r"""ImageNet (ILSVRC 2012): ResNet-18 into one of its own size.
+r"""ImageNet (ILSVRC 2012): a ResNet-18, and a clone of the same size.
 
-The authors' released recipe: SGD 0.1, momentum 0.9, weight decay 1e-4, batch 256, 90
-epochs, a tenth of the rate at 30 and 60; random-resized crops of 224 and mirrors,
-evaluation on the centre of 256. Their baseline is torchvision's.
+The recipe is the one that the authors released: SGD with a learning rate of 0.1 and
+momentum 0.9, weight decay 1e-4, batches of 256, 90 epochs. The rate falls to a tenth at
+epochs 30 and 60. Training images are random-resized crops of 224 pixels, mirrored at
+random; test images are resized to 256 and cut to their centre. Their baseline is
+torchvision's.
 
 Command:  python -m clonalnet_jax.data.prepare imagenet2012 --manual-dir=ARCHIVES
           python main.py --config=configs/imagenet.py \

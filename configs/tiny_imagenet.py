@@ -1,8 +1,9 @@
-r"""Tiny-ImageNet, 64x64: ResNet-18 with a stem of 3x3 into one of its own size.
+r"""Tiny-ImageNet at 64x64: a ResNet-18 with a 3x3 stem, and a clone of its size.
 
-The recipe is Yun et al.'s (2020, arXiv 2003.13964, section 4.1): SGD 0.1, momentum 0.9,
-weight decay 1e-4, batch 128, 200 epochs, a tenth of the rate at 100 and 150, and
-mirrors. They crop and resize to 32x32; here whole images are padded by 8 and cropped.
+The recipe is Yun et al.'s (2020, arXiv 2003.13964, section 4.1): SGD with a learning
+rate of 0.1 and momentum 0.9, weight decay 1e-4, batches of 128, 200 epochs, mirrored
+images. The rate falls to a tenth at epochs 100 and 150. They crop and resize images to
+32x32; here images keep their 64x64 pixels, and are padded by 8 and cropped at random.
 
 Command:  python -m clonalnet_jax.data.prepare tiny_imagenet \
               --source=tiny-imagenet-200.zip

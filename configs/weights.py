@@ -1,8 +1,9 @@
 r"""A clone of PyTorch weights, on a folder of images of any sizes.
 
-The optimiser is that of the authors' ImageNet recipe (SGD 0.1, momentum 0.9, weight
-decay 1e-4, batch 256, 90 epochs, a tenth every 30), and so is the normalisation,
-which is torchvision's. docs/weights.md goes through it step by step.
+The optimiser and the normalisation are those of the authors' ImageNet recipe: SGD with
+a learning rate of 0.1 and momentum 0.9, weight decay 1e-4, batches of 256, 90 epochs, a
+tenth of the rate every 30, and torchvision's mean and deviation. docs/weights.md goes
+through it step by step.
 
 Command:  python main.py --config=configs/weights.py --config.data.path=DIRECTORY \
               --config.baseline.weights=resnet18.pth

@@ -40,9 +40,9 @@ def test_the_help_has_every_flag_and_every_key_with_default_and_meaning():
     for key, value in flatten(default.get_config().to_dict()).items():
         assert f"  --config.{key}={value}\n" in output
     text = " ".join(output.split())
-    assert "--config.batch_size=128 global, over all devices" in text
+    assert "--config.batch_size=128 The number of images in one step" in text
     # Of several lines above the key, in default.py.
-    assert "--config.accumulate_steps=1 Parts that a batch is computed in, one" in text
+    assert "computed in, one after the other, to save memory. Batch norm sees" in text
 
 
 def test_main_is_the_same_program():

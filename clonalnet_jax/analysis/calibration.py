@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that mends over- and under-confidence."""
+"""Temperature scaling: one number that corrects over- and underconfidence."""
 
 import numpy as np
 from jaxtyping import Float, Int

@@ -1,7 +1,7 @@
-"""Which categories confuse a baseline, what a clone learns from them, and what for.
+"""Counts which categories confuse a baseline, and what a clone does about them.
 
-The statistics take logits and labels of one set of images, and count. Their matrices
-are `[classes, classes]` with the true class in the row.
+Logits and labels are those of one set of images. Matrices are `[classes, classes]`,
+with the true class in the row.
 """
 
 from typing import NamedTuple
@@ -9,10 +9,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Num
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
+from jaxtyping import Float, Int
 
+from clonalnet_jax.analysis.groups import ConfusedGroup, cluster_order, confused_groups
 from clonalnet_jax.losses import confusing_categories, multi_warm_labels
 
 __all__ = [
@@ -35,13 +34,14 @@ Matrix = Int[np.ndarray, "classes classes"]
 
 
 class Confusion(NamedTuple):
-    """What two networks take for what, on the same images.
+    """Counts of what two networks answer on the same images, by the true class.
 
     Attributes:
-      confusing: `[i, k]` images of class `i` on which category `k` is in the loss's
-        confusing set of the baseline; on the diagonal, all images of the class.
-      baseline: `[i, k]` images of class `i` that the baseline takes for `k`.
-      clone: the same of the clone.
+      confusing: Entry `[i, k]` counts the images of class `i` with category `k` in the
+        baseline's confusing set. The diagonal counts all images of the class.
+      baseline: Entry `[i, k]` counts the images of class `i` that the baseline takes
+        for `k`.
+      clone: The counts of `baseline`, for the clone.
     """
 
     confusing: Matrix
@@ -50,7 +50,7 @@ class Confusion(NamedTuple):
 
     @property
     def support(self) -> Int[np.ndarray, " classes"]:
-        """Images of each class."""
+        """The number of images of each class."""
         return np.diag(self.confusing)
 
 
@@ -58,10 +58,10 @@ class ConfusingCategory(NamedTuple):
     """A category that confuses the baseline on images of another class.
 
     Attributes:
-      category: its index.
-      confusing: share of the class's images on which it is in the confusing set.
-      baseline: share of them that the baseline takes for it.
-      clone: share of them that the clone takes for it.
+      category: Index of the category.
+      confusing: Share of the class's images on which it is in the confusing set.
+      baseline: Share of them that the baseline takes for it.
+      clone: Share of them that the clone takes for it.
     """
 
     category: int
@@ -74,11 +74,11 @@ class ConfusedPair(NamedTuple):
     """Two classes that are taken for each other, either way.
 
     Attributes:
-      first: the lower index.
-      second: the higher index.
-      confusing: images of one on which the other is in the confusing set.
-      baseline: images that the baseline swaps.
-      clone: images that the clone swaps.
+      first: The lower index.
+      second: The higher index.
+      confusing: Number of images of one class with the other in the confusing set.
+      baseline: Number of images of one class that the baseline takes for the other.
+      clone: Number of images of one class that the clone takes for the other.
     """
 
     first: int
@@ -86,18 +86,6 @@ class ConfusedPair(NamedTuple):
     confusing: int
     baseline: int
     clone: int
-
-
-class ConfusedGroup(NamedTuple):
-    """Classes that are taken for one another.
-
-    Attributes:
-      members: The classes of the group, at least two, in the order of `cluster_order`.
-      rate: The rate at which one of them is taken for another, mean over their pairs.
-    """
-
-    members: tuple[int, ...]
-    rate: float
 
 
 def count_confusion(
@@ -110,16 +98,16 @@ def count_confusion(
     """Counts what confuses a baseline, and what a clone makes of it.
 
     Args:
-      baseline_logits: `[n, classes]`.
-      clone_logits: `[n, classes]`, of the same images.
-      labels: class indices `[n]`.
+      baseline_logits: The baseline's logits, `[n, classes]`.
+      clone_logits: The clone's logits on the same images, `[n, classes]`.
+      labels: Indices of the true classes, `[n]`.
       temperature: The loss's temperature; see `losses.confusing_categories`.
 
     Returns:
       The three matrices.
 
     Raises:
-      ValueError: shapes do not match.
+      ValueError: Shapes do not match.
     """
     baseline_logits, clone_logits = (
         np.asarray(baseline_logits),
@@ -147,14 +135,14 @@ def confusion_matrix(
     """Counts the answers: `[i, k]` images of class `i` whose greatest logit is `k`.
 
     Args:
-      logits: `[n, classes]`.
-      labels: class indices `[n]`.
+      logits: The logits, `[n, classes]`.
+      labels: Indices of the true classes, `[n]`.
 
     Returns:
       `[classes, classes]`, int64; its sum is `n`, its trace the correct answers.
 
     Raises:
-      ValueError: shapes do not match, or a label is no class.
+      ValueError: Shapes do not match, or a label is no class.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -175,16 +163,16 @@ def confusion_matrix(
 def confusing_of(
     confusion: Confusion, label: int, *, limit: int = 5
 ) -> list[ConfusingCategory]:
-    """The categories that confuse the baseline on a class's images, worst first.
+    """Lists the categories that confuse the baseline on a class, worst first.
 
     Args:
       confusion: The counts of `count_confusion`.
-      label: the class.
+      label: Index of the class.
       limit: The greatest number to return.
 
     Returns:
-      Those that are in a confusing set or answered at least once: by the baseline's
-      errors, then by how often they are in the set.
+      The categories that are in a confusing set or answered at least once, ordered by
+      the baseline's errors, then by how often they are in the set.
     """
     count = max(1, confusion.support[label])
     sets, before, after = (matrix[label] for matrix in confusion)
@@ -202,15 +190,15 @@ def confusing_of(
 
 
 def confused_pairs(confusion: Confusion, *, limit: int = 10) -> list[ConfusedPair]:
-    """The pairs of classes that the baseline swaps most, most first.
+    """Lists the pairs of classes that the baseline swaps most, most first.
 
     Args:
       confusion: The counts of `count_confusion`.
       limit: The greatest number to return.
 
     Returns:
-      Pairs that the baseline or the clone swaps at least once: by the baseline's
-      errors, then by how often one is in the other's confusing set.
+      The pairs that the baseline or the clone swaps at least once, ordered by the
+      baseline's errors, then by how often one is in the other's confusing set.
     """
     sets, before, after = (_either_way(matrix) for matrix in confusion)
     first, second = np.triu_indices(len(sets), k=1)
@@ -224,7 +212,7 @@ def confused_pairs(confusion: Confusion, *, limit: int = 10) -> list[ConfusedPai
 
 
 def class_gains(confusion: Confusion) -> Float[np.ndarray, " classes"]:
-    """Percentage points that the clone gains over the baseline on each class.
+    """Computes the percentage points that the clone gains on each class.
 
     Args:
       confusion: The counts of `count_confusion`.
@@ -237,72 +225,5 @@ def class_gains(confusion: Confusion) -> Float[np.ndarray, " classes"]:
         return 100.0 * gained / confusion.support
 
 
-def confused_groups(
-    matrix: Num[ArrayLike, "classes classes"], *, lift: float = 2.0
-) -> list[ConfusedGroup]:
-    """Groups of classes that are taken for one another.
-
-    The confusion graph joins two classes by the rate at which they are swapped; its
-    average-linkage tree (Sokal and Michener 1958) is cut where classes are swapped
-    `lift` times as often as two classes are on average.
-
-    Args:
-      matrix: `[i, k]` images of class `i` taken for `k`, such as
-        `Confusion.baseline`; the diagonal makes its rates and joins nothing.
-      lift: above 0; greater makes smaller groups.
-
-    Returns:
-      The groups of at least two classes, those that are swapped most often first;
-      none where nothing is confused.
-    """
-    graph = _swap_rates(matrix)
-    if not graph.any():
-        return []
-    tree = _linkage(graph)
-    highest = 1 - lift * _mean_rate(graph) / graph.max()
-    cut = hierarchy.fcluster(tree, highest, "distance")
-    order = hierarchy.leaves_list(tree)
-    groups = []
-    for number in dict.fromkeys(cut[order]):
-        members = order[cut[order] == number]
-        if len(members) > 1:
-            rate = _mean_rate(graph[np.ix_(members, members)])
-            groups.append(ConfusedGroup(tuple(members.tolist()), rate))
-    return sorted(groups, key=lambda group: -group.rate)
-
-
-def cluster_order(matrix: Num[ArrayLike, "classes classes"]) -> list[int]:
-    """An order of the classes that puts those next to each other that are confused.
-
-    Args:
-      matrix: The matrix that `confused_groups` takes.
-
-    Returns:
-      Every class once.
-    """
-    graph = _swap_rates(matrix)
-    if not graph.any():
-        return list(range(len(graph)))
-    return hierarchy.leaves_list(_linkage(graph)).tolist()
-
-
 def _either_way(matrix: Matrix) -> Matrix:
     return matrix + matrix.T
-
-
-def _swap_rates(matrix: Num[ArrayLike, "classes classes"]) -> np.ndarray:
-    """The confusion graph: how often `i` is taken for `k` or `k` for `i`, as a rate."""
-    counts = np.asarray(matrix, np.float64)
-    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(rates, 0.0)
-    return (rates + rates.T) / 2
-
-
-def _mean_rate(graph: np.ndarray) -> float:
-    """Over the pairs of classes."""
-    return float(graph.sum() / (len(graph) * (len(graph) - 1)))
-
-
-def _linkage(graph: np.ndarray) -> np.ndarray:
-    distances = squareform(1 - graph / graph.max(), checks=False)
-    return hierarchy.linkage(distances, method="average", optimal_ordering=True)

@@ -35,7 +35,7 @@ def grad_cam(
     """
 
     def objective(logits: Float[Array, "b classes"]) -> Float[Array, ""]:
-        # Its gradient is that of one logit an image; argmax itself has none.
+        # The gradient is that of one logit of each image; argmax itself has none.
         answers = jnp.argmax(logits, axis=-1)
         chosen = answers if targets is None else jnp.asarray(targets)
         return jnp.sum(jnp.take_along_axis(logits, chosen[:, None], axis=-1))

@@ -18,13 +18,13 @@ class MetricSums:
     """Sums over examples; `+` merges two of them.
 
     Attributes:
-      count: examples.
+      count: Number of examples.
       top1: Examples whose label is ranked first.
       top5: Examples whose label is among the first five, or fewer classes if there are.
-      nll: sum of negative log-likelihoods, nats.
-      bin_count: examples per confidence bin `[15]`.
-      bin_confidence: sum of the confidences per bin `[15]`.
-      bin_correct: correct examples per bin `[15]`.
+      nll: Sum of the negative log-likelihoods, in nats.
+      bin_count: Number of examples in each bin of confidence, `[15]`.
+      bin_confidence: Sum of the confidences in each bin, `[15]`.
+      bin_correct: Number of correct examples in each bin, `[15]`.
     """
 
     count: Array
@@ -45,12 +45,12 @@ def metric_sums(
     labels: Int[Array, " batch"],
     mask: Float[Array, " batch"],
 ) -> MetricSums:
-    """Sums of one batch; examples of mask 0 are padding and do not count.
+    """Computes the sums of one batch, without the examples that are padding.
 
     Args:
-      logits: `[batch, classes]`.
-      labels: class indices `[batch]`.
-      mask: 1 or 0 `[batch]`.
+      logits: The logits, `[batch, classes]`.
+      labels: Indices of the classes, `[batch]`.
+      mask: 1 for an example and 0 for padding, `[batch]`.
 
     Returns:
       The sums, float32.
@@ -58,12 +58,12 @@ def metric_sums(
     logits = logits.astype(jnp.float32)
     log_probs = jax.nn.log_softmax(logits)
     nll = -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
-    # top_k and not "how many logits are greater": with NaN or equal logits that
-    # count is 0, and a dead network would score 100 %.
+    # The logits are ranked, because no logit is greater than the label's if all are NaN
+    # or equal: by such a count, a dead network would score 100 %.
     _, ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))
     hits = (ranked == labels[:, None]) * mask[:, None]
     confidence = jnp.exp(jnp.max(log_probs, axis=-1))
-    # Bins are (low, high], the last holding 1 (Guo et al. 2017, section 2).
+    # Bins are (low, high], so that the last one holds 1 (Guo et al. 2017, section 2).
     index = jnp.clip(jnp.ceil(confidence * ECE_BINS) - 1, 0, ECE_BINS - 1)
     one_hot = jax.nn.one_hot(index.astype(jnp.int32), ECE_BINS) * mask[:, None]
     return MetricSums(
@@ -81,7 +81,7 @@ def summarise(sums: MetricSums) -> dict[str, float]:
     """Turns sums into what is reported.
 
     Args:
-      sums: over at least one example.
+      sums: The sums over at least one example.
 
     Returns:
       `top1` and `top5` in percent, `nll` in nats, `ece` in percent: the expected
@@ -102,11 +102,11 @@ def measure_logits(
     """Summarises logits on the host.
 
     Args:
-      logits: `[n, classes]`, at least one row.
-      labels: class indices `[n]`.
+      logits: The logits, `[n, classes]`, of at least one example.
+      labels: Indices of the classes, `[n]`.
 
     Returns:
-      As `summarise`.
+      The figures of `summarise`.
     """
     sums = [
         _unmasked_sums(logits[i : i + _ROWS], labels[i : i + _ROWS])

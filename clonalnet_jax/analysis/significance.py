@@ -1,4 +1,4 @@
-"""What a difference between two networks is worth: over seeds, and over images."""
+"""Tests whether two networks differ: over seeds, and over the images of one seed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -82,7 +82,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     pairs = zip(ours, theirs, strict=True)
     differences = np.array([one - other for one, other in pairs], np.float64)
     mean, count = float(differences.mean()), len(differences)
-    # Without any spread but rounding's, Student's statistic is 0/0 or beyond reason.
+    # If the differences vary by no more than rounding, Student's t is 0/0 or absurd.
     spread, size = np.ptp(differences), np.abs(differences).max()
     spreads = np.isfinite(size) and spread > 1e-9 * size
     if count < FEWEST_SEEDS or not spreads:

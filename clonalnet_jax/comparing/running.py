@@ -1,4 +1,4 @@
-"""Several methods over several seeds, with what their differences are worth."""
+"""Trains several methods over several seeds, and compares them."""
 
 import copy
 import functools
@@ -81,7 +81,7 @@ def _config_of(config: ConfigDict, seed: int) -> ConfigDict:
     other.seed = seed
     other.methods = tuple(config.compare.methods)
     if config.baseline.cache_dir is not None:
-        # Every seed has a baseline and views of its own.
+        # Every seed has its own baseline and its own augmented images.
         other.baseline.cache_dir = str(Path(config.baseline.cache_dir) / f"seed{seed}")
     return other
 

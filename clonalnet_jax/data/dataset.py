@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data import class_folders, tfds_source
 from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
+from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.reader import make_reader
 from clonalnet_jax.data.records import Noise, Records, Split
 from clonalnet_jax.data.sources import (
@@ -20,8 +20,8 @@ from clonalnet_jax.data.sources import (
 from clonalnet_jax.errors import UserError, displayable
 from clonalnet_jax.runtime.threads import map_in_threads
 
-# Decoded data sets up to this size lie on the device unless the config says otherwise:
-# ImageNet-100 at 64 pixels does, and every CIFAR.
+# Decoded data sets of up to this size lie on the device, unless the config says
+# otherwise. ImageNet-100 at 64 pixels and every CIFAR are small enough.
 _ON_DEVICE_BYTES = 2 * 2**30
 
 
@@ -56,7 +56,7 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
 
     Args:
       config: The part `data` of a config.
-      seed: Picks the held-out examples; the same whatever else the run does.
+      seed: The seed of the held-out examples, which depend on nothing else of a run.
 
     Returns:
       The data set: decoded in memory where `config.on_device` says so or, if that is
@@ -103,8 +103,7 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     check_data(config)
     if config.synthetic:
         return _synthetic(config)
-    readers = {"folder": class_folders.open_splits, "tfds": tfds_source.open_splits}
-    return readers[config.source](config)
+    return OPENERS[config.source](config)
 
 
 def _synthetic(config: ConfigDict) -> tuple[Split, Split]:

@@ -1,4 +1,4 @@
-"""Which of two layouts a folder has, and what to say of one that has neither."""
+"""Finds which of two layouts a folder has, and explains what is wrong if neither."""
 
 import unicodedata
 from collections import Counter

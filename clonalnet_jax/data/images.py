@@ -1,4 +1,4 @@
-"""Image files to pixels: RGB or grey, upright, and no more rows than are asked for."""
+"""Decodes image files: RGB or grey, upright, and only the rows that are needed."""
 
 import numpy as np
 import simplejpeg

@@ -1,4 +1,4 @@
-"""JPEG files a few rows at a time.
+"""Cuts JPEG files to the rows that are needed.
 
 libjpeg can decode the first rows of an image and stop, and a file with a restart marker
 after every row of blocks can be cut to the rows that are wanted; no Python package
@@ -92,7 +92,7 @@ def _header(
         return None
     if not all(s >> 4 and s & 15 for s in sampling):
         return None
-    # The blocks of a single component are of 8x8 whatever its sampling says.
+    # In a scan of one component, blocks are 8x8 pixels whatever its sampling says.
     across = max(s >> 4 for s in sampling) if components > 1 else 1
     down = max(s & 15 for s in sampling) if components > 1 else 1
     return Header(

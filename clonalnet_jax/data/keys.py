@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.photometric import BINS
 from clonalnet_jax.data.transforms import INTERPOLATIONS
 from clonalnet_jax.errors import UserError
@@ -16,18 +17,18 @@ from clonalnet_jax.rules import (
     whole,
 )
 
-# `seed + compare.seeds` still is an int32, and twice as much a seed that NumPy takes.
+# Small enough that `seed + compare.seeds` is an int32, and that NumPy takes twice it.
 SEED = whole(0, 2_000_000_000, example=0)
 
-_SIDE = 16_384  # pixels; a batch of larger images fits nowhere
-_PARALLEL = 1_024  # threads or processes; operating systems refuse many more
+_SIDE = 16_384  # In pixels. A batch of larger images fits into no memory.
+_PARALLEL = 1_024  # Threads or processes. Operating systems refuse many more.
 _OF_PIXELS = ", of pixels in [0, 1]; divide those of pixels up to 255 by 255"
 
 RULES: dict[str, Rule] = {
-    "source": choice(("folder", "tfds")),
+    "source": choice(OPENERS),
     "name": text("cifar10", optional=True),
     "path": text("/path/to/images", optional=True),
-    # Empty: the folders of the path are the classes.
+    # An empty name says that the folders of the path are the classes.
     "train_split": text("train", empty=True),
     "test_split": text("test"),
     "test_fraction": number(above=0, below=1, example=0.2),
@@ -163,7 +164,7 @@ def check_image_shape(config: ConfigDict, shape: tuple[int, int, int]) -> None:
 
 
 def _check_sizes(config: ConfigDict) -> None:
-    """What a size in pixels excludes, and what needs one."""
+    """Refuses keys that exclude an image size, and those that need one without it."""
     size = config.image_size
     if size is None and (any(config.color_jitter) or config.rand_augment_layers):
         raise UserError(

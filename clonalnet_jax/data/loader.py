@@ -1,8 +1,8 @@
-"""Batches as a pure function of (seed, step), whatever the topology.
+"""Batches as a pure function of (seed, step), for any number of hosts and devices.
 
 There is no iterator state to save. Example number `k` of a run is fixed by the seed
-alone and step `s` takes numbers `s * batch_size` onwards, so the step that stands in a
-checkpoint says where the data stand, on any number of hosts, workers and devices.
+alone, and step `s` takes the numbers from `s * batch_size` on. So the step in a
+checkpoint says where the data go on, for any number of hosts, workers and devices.
 """
 
 import functools
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Loading(NamedTuple):
-    """How images are read, which does not change the pixels that come out.
+    """The way in which images are read. It does not change their pixels.
 
     Attributes:
       shape: Shape of every image, `(height, width, channels)`.
@@ -44,7 +44,7 @@ class Loading(NamedTuple):
 def train_indices(
     size: int, *, batch_size: int, seed: int, start_step: int, num_steps: int
 ) -> Iterator[Batch]:
-    """Which examples this process's share of every batch holds.
+    """Yields which examples this process's share of every batch holds.
 
     Epochs follow each other without a gap: every example comes once per epoch, in an
     order of its own, and a batch may hold the end of one epoch and the start of the
@@ -75,7 +75,7 @@ def train_batches(
     start_step: int,
     num_steps: int,
 ) -> Iterator[Batch]:
-    """The examples of `train_indices`, decoded and augmented ahead of time.
+    """Yields the examples of `train_indices`, decoded and augmented ahead of time.
 
     The augmentation of an example depends on (seed, epoch, index) alone.
 
@@ -89,8 +89,8 @@ def train_batches(
 
     Yields:
       `image` uint8 `[b, h, w, c]`, `label`, `index`, `epoch`, int32 `[b]`, and
-      `skipped`, bool `[b]`: an image that could not be read, in whose place the next
-      one of the source stands.
+      `skipped`, bool `[b]`, which is True where an image could not be read and the
+      next one of the source takes its place.
 
     Raises:
       UnreadableImageError: An image cannot be read, unless `on_error` is `skip`.
@@ -100,7 +100,7 @@ def train_batches(
 
 
 def eval_indices(size: int, *, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
-    """Which examples this process's share of padded batches holds: each exactly once.
+    """Yields which examples this process's share holds, each of them exactly once.
 
     Args:
       size: Number of examples.
@@ -108,7 +108,7 @@ def eval_indices(size: int, *, batch_size: int, start_step: int = 0) -> Iterator
       start_step: Number of batches to leave out.
 
     Yields:
-      `index` int32 `[b]` and `mask` float32 `[b]`: 0 marks the padding of the end.
+      `index` int32 `[b]` and `mask` float32 `[b]`, which is 0 for padding at the end.
     """
     share = _share(batch_size)
     for step in range(start_step, -(-size // batch_size)):
@@ -118,7 +118,7 @@ def eval_indices(size: int, *, batch_size: int, start_step: int = 0) -> Iterator
 def eval_batches(
     source: Source, loading: Loading, *, batch_size: int, start_step: int = 0
 ) -> Iterator[Batch]:
-    """The examples of `eval_indices`.
+    """Yields the examples of `eval_indices`, decoded ahead of time.
 
     Args:
       source: Examples to evaluate.
@@ -127,8 +127,8 @@ def eval_batches(
       start_step: Number of batches to leave out.
 
     Yields:
-      `image`, `label`, `mask`, and `skipped`, bool `[b]`: an image that could not be
-      read, whose mask is 0.
+      `image`, `label`, `mask`, and `skipped`, bool `[b]`, which is True where an image
+      could not be read; its mask is 0.
 
     Raises:
       UnreadableImageError: An image cannot be read, unless `on_error` is `skip`.
@@ -159,8 +159,8 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
 class _Share(NamedTuple):
     """One process's block of every global batch.
 
-    Blocks follow each other, so that the order within a batch, and with it whatever
-    mixes the examples of a batch, does not depend on the number of processes.
+    The blocks of the processes follow each other. So the order within a batch, which
+    mixup depends on, is the same for any number of processes.
     """
 
     batch_size: int
@@ -168,7 +168,7 @@ class _Share(NamedTuple):
     first: int
 
     def start(self, step: int) -> int:
-        """Which example of the whole run comes first in a step."""
+        """Returns the number, in the whole run, of the first example of a step."""
         return step * self.batch_size + self.first
 
 
@@ -181,7 +181,7 @@ def _train_indices(size: int, share: _Share, seed: int, step: int) -> Batch:
     index = np.empty(share.size, np.int32)
     epoch = np.empty(share.size, np.int32)
     row = 0
-    while row < share.size:  # once, and once more where an epoch ends
+    while row < share.size:  # A second turn is needed where an epoch ends.
         number, place = divmod(share.start(step) + row, size)
         rows = slice(row, min(row + size - place, share.size))
         row = rows.stop
@@ -190,7 +190,8 @@ def _train_indices(size: int, share: _Share, seed: int, step: int) -> Batch:
     return {"index": index, "epoch": epoch}
 
 
-# Two epochs of the two networks that may be read at once; an ImageNet takes 10 MB.
+# Two networks may be fed at once, each at the border of two epochs. One order of
+# ImageNet takes 10 MB.
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
@@ -219,7 +220,7 @@ def _train_batch(
 def _readable(
     source: Source, loading: Loading, index: int, rng: np.random.Generator
 ) -> tuple[DecodedImage, bool]:
-    """An example or, if it cannot be read, the next one; and whether it is that."""
+    """Returns an example or the next readable one, and whether it is the latter."""
     for offset in range(len(source)):
         place = (index + offset) % len(source)
         try:
@@ -257,9 +258,9 @@ def _blank(share: _Share, loading: Loading) -> Batch:
 def _read(
     make: Callable[[int], Batch], steps: range, loading: Loading
 ) -> Iterator[Batch]:
-    """Batches made ahead by threads or processes, in the order of the steps."""
-    # Whole batches and not examples are what is shared out: Grain's own work for an
-    # element would be a tenth of decoding it.
+    """Yields batches in the order of the steps, read ahead by threads or processes."""
+    # Grain's elements are whole batches and not examples, because its own work for an
+    # element would be a tenth of decoding an image.
     batches = grain.MapDataset.range(steps.start, steps.stop).map(make)
     batches = batches.to_iter_dataset(
         grain.ReadOptions(
@@ -267,7 +268,7 @@ def _read(
         )
     )
     if loading.workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads its own, also in a notebook
+        if not flags.FLAGS.is_parsed():  # In a notebook. Grain reads flags of its own.
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=loading.workers)
         batches = batches.mp_prefetch(options)

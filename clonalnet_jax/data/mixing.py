@@ -44,7 +44,7 @@ def mix(
             _stream(keys, 3), shares, height, width
         )
         share = jnp.where(use_cutmix[:, None, None], boxes, share)
-    # What the labels get is what is left of the image, clipped boxes included.
+    # A label's share is the share of its image that is left, clipped boxes included.
     weight = jnp.mean(share, axis=(1, 2))[:, None]
     images = _blend(share[..., None], images)
     return images, _blend(weight, labels)

@@ -1,4 +1,4 @@
-"""The one EXIF field that changes pixels: how the camera was turned."""
+"""Reads the one EXIF field that changes pixels: how the camera was turned."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""From a stored image to pixels: what the host does to every example."""
+"""Turns stored images into pixels: the part of the work that the host does."""
 
 import dataclasses
 

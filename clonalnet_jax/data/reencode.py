@@ -1,4 +1,4 @@
-"""Encodes an image once so that training decodes less of it, every time."""
+"""Encodes images again, smaller, so that training has less to decode each time."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Random-access sources of pixels: decoded when they are asked for, or in memory."""
+"""Sources of pixels by index: decoded when they are asked for, or held in memory."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Records
 from clonalnet_jax.errors import UserError
 
-MAX_SKIPPED = 0.01  # of the images of a split, with on_error = "skip"
+# The share of a split's images that may be skipped with on_error = "skip".
+MAX_SKIPPED = 0.01
 
 
 class UnreadableImageError(UserError):
@@ -101,7 +102,7 @@ class Images:
             ) from error
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # two are equal if they are the same
+@dataclasses.dataclass(frozen=True, eq=False)  # Arrays have no truth value.
 class Arrays:
     """A source decoded in memory, from where it goes onto the device.
 

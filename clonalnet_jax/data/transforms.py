@@ -1,7 +1,7 @@
 """Crops and resizes on the host, with torchvision's semantics.
 
-Pure functions of an image and a random generator: they do the same in any thread or
-process. Mirroring and normalisation are left to the device; see `augment`.
+All are pure functions of an image and a random generator, which do the same in any
+thread or process. The device mirrors and normalises the images; see `augment`.
 """
 
 import math

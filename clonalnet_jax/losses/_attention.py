@@ -1,9 +1,10 @@
-"""The attention term in closed form: its value, its target, what the labels cost in it.
+"""The attention term in closed form: its value, its target, and its labels' gradient.
 
-An integer label joins the baseline's own set `S`, and the target is `1 / |S|` on it. A
-distribution `y` has the expectation of that for its target: each label `j` of `S`
-leaves the set as it is, each other one joins it (see `multi_warm_labels`). In sums over
-rows, with `l` the logarithms of the clone's probabilities and `n` the size of `S`:
+An integer label is added to the baseline's own set `S`, and the target is `1 / |S|` on
+the result. For labels that are a distribution `y`, the target is the expectation of
+this over the label `j`, which changes the set only if it is not in `S` already (see
+`multi_warm_labels`). With `l` the logarithms of the clone's probabilities and `n` the
+size of `S`, the term is minus this sum over a row:
 
     sum(y in S) sum(l in S) / n
     + (sum(y not in S) sum(l in S) + sum(y l not in S)) / (n + 1)
@@ -19,7 +20,7 @@ from ._confusing import expected_weights
 
 
 class AttentionSums(NamedTuple):
-    """Sums over whole rows, `[..., 1]`; None but the first for integer labels."""
+    """Sums over rows, `[..., 1]`. With integer labels all but the first are None."""
 
     set_size: Array
     """The number of categories in the set."""
@@ -37,7 +38,7 @@ def attention_sums(
     targets: Float[Array, "... classes"] | None,
     total: Callable[[Array], Array],
 ) -> tuple[Float[Array, "... 1"], AttentionSums]:
-    """The attention term of each row, and what its gradients need.
+    """Computes the attention term of each row, and the sums that its gradients need.
 
     Args:
       log_probs: The logarithms of the clone's probabilities.
@@ -56,7 +57,7 @@ def attention_sums(
     inside = total(jnp.where(in_set, targets, 0.0))
     outside = total(jnp.where(in_set, 0.0, targets))
     of_others = total(jnp.where(in_set, 0.0, targets * log_probs))
-    # An empty set has no label inside, and its quotient must not be 0 / 0.
+    # If the set is empty, `inside` is 0, and 0 / 0 would be NaN.
     value = -(
         inside * of_set / jnp.maximum(set_size, 1.0)
         + (outside * of_set + of_others) / (set_size + 1.0)
@@ -69,7 +70,7 @@ def attention_target(
     targets: Float[Array, "... classes"],
     sums: AttentionSums,
 ) -> Float[Array, "... classes"]:
-    """The multi-warm labels, of the sums; arguments as for `attention_sums`."""
+    """Computes the multi-warm labels from the sums; see `attention_sums`."""
     if sums.inside is None or sums.outside is None:
         return jnp.where(in_set, 1.0 / sums.set_size, 0.0)
     return expected_weights(
@@ -86,7 +87,7 @@ def attention_of_labels(
     in_set: Bool[Array, "... classes"],
     sums: AttentionSums,
 ) -> Float[Array, "... classes"]:
-    """What the term would be if a category were the label: the labels' gradient."""
+    """Computes the gradient of the labels: the term if each category were the label."""
     assert sums.log_probs is not None  # integer labels have no gradient
     of_set = -sums.log_probs / jnp.maximum(sums.set_size, 1.0)
     joined = -(sums.log_probs + log_probs) / (sums.set_size + 1.0)

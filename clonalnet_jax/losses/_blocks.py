@@ -1,8 +1,8 @@
-"""Rows in blocks, for a CPU.
+"""Computes rows in blocks on a CPU.
 
-XLA writes every step over the elements out on a CPU. In blocks of rows these steps stay
-in the cache, and need next to no memory (`benchmarks/loss.py`). Other devices compute
-all rows at once.
+On a CPU, XLA writes the result of every elementwise operation to memory. If a block of
+rows is computed at a time, these results stay in the cache and take next to no memory
+(see `benchmarks/loss.py`). Other devices compute all rows at once.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-# The elements of a block.
+# The number of elements in a block.
 BLOCK = 2**18
 
 
 def in_blocks(
     function: Callable[..., Any], class_axis: str | None, logits: Array, *rest: Any
 ) -> Any:
-    """Calls a function of rows; on a CPU with some rows at a time, if they are many.
+    """Calls a function of rows. On a CPU, many rows are computed in blocks.
 
     Args:
       function: The function of `(logits, *rest)`. Its results, a pytree, have a row for
         each row of the arguments, which does not depend on the other rows.
       class_axis: The mesh axis that the classes are split over. With one, each device
-        has little, and nothing is split further.
-      logits: The array `[b, C]` that decides on the blocks. With other leading
+        has few of them, and nothing is split further.
+      logits: The array `[b, C]` whose size decides on the blocks. With other leading
         dimensions nothing is split.
       *rest: Further arrays, pytrees of them or None, each with `b` rows.
 
@@ -44,16 +44,17 @@ def in_blocks(
 
 
 def _number_of_blocks(logits: Array, class_axis: str | None) -> int:
-    """A divisor of the number of rows, so that blocks are equal; 1 for no blocks."""
+    """Returns a divisor of the number of rows, so that all blocks are equally large."""
     rows = len(logits) if logits.ndim == 2 and class_axis is None else 1
     least = -(-logits.size // BLOCK)
     parts = next((n for n in range(max(1, least), rows) if rows % n == 0), rows)
-    # Few blocks would fit in the cache as they are; tiny ones are not worth the loop.
+    # Without blocks, few rows fit in the cache anyway. Tiny blocks would cost more than
+    # they save.
     return 1 if least <= 4 or parts > 16 * least else parts
 
 
 def _loop(function: Callable[..., Any], parts: int, arrays: Any) -> Any:
-    # The second axis is looped over: devices that share the batch keep their rows.
+    # The loop is over the second axis, so that every device of a mesh keeps its rows.
     split = jax.tree.map(lambda x: _as_bits(x).reshape(-1, parts, *x.shape[1:]), arrays)
 
     def block(part: Any) -> Any:
@@ -70,7 +71,7 @@ def _loop(function: Callable[..., Any], parts: int, arrays: Any) -> Any:
 
         return jax.tree.map(put, whole, block(part))
 
-    # The first block's results say what shapes and dtypes there are.
+    # The results of the first block show the shapes and dtypes of all.
     first = block(0)
     whole = jax.tree.map(
         lambda x: jnp.repeat(_as_bits(x)[:, None], parts, axis=1), first
@@ -83,8 +84,9 @@ def _loop(function: Callable[..., Any], parts: int, arrays: Any) -> Any:
     )
 
 
-# On a CPU, XLA slices what it has made float32 of the whole array, in every turn: two
-# bytes are looped over as integers, and made floating point in the block.
+# In each turn of the loop, XLA would convert the whole of a two-byte array to float32
+# on a CPU, and only then take the block. Such arrays therefore go through the loop as
+# integers, and become floating point again inside the block.
 def _as_bits(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.itemsize == 2 else x
 

@@ -1,4 +1,4 @@
-"""The sums that the focusing-picking loss is made of, with their gradient.
+"""The sums that make up the focusing-picking loss, with their gradient.
 
 With `z` the clone's logits, `p = softmax(z)`, `p_b` the baseline's probabilities, `y`
 the label's distribution, `v = z + p - p_b` the shifted logits, `q = softmax(v)` and `m`
@@ -9,9 +9,10 @@ the multi-warm label, the four sums of a row and their gradients are
     attention   -sum(m log p)      sum(m) p - m
     negentropy   sum(p log p)      p (log p - sum(p log p))
 
-where `d(g) = g + p (g - sum(p g))`: the shift lets `p` depend on `z`, too.
+where `d(g) = g + p (g - sum(p g))`, since the shift depends on `z` through `p`, too.
 
-What is as large as the logits (p, q, m) is cheaper to compute twice than to keep.
+Arrays as large as the logits (p, q, m) are computed again in the backward pass, which
+costs less than keeping them.
 """
 
 import functools
@@ -34,7 +35,7 @@ from ._inputs import as_distribution, promote
 
 
 class _Scales(NamedTuple):
-    """What makes probabilities of logits; each is `[..., 1]`."""
+    """The values that turn logits into probabilities; each is `[..., 1]`."""
 
     peak: Array
     """The greatest of the clone's logits."""
@@ -49,7 +50,7 @@ class _Scales(NamedTuple):
 
 
 class _Elements(NamedTuple):
-    """What is as large as the logits; each is `[..., C]`."""
+    """The arrays that are as large as the logits; each is `[..., C]`."""
 
     probs: Array
     """The clone's probabilities."""
@@ -64,20 +65,20 @@ class _Elements(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """The sums over whole rows that the gradient needs, too; each is `[..., 1]`."""
+    """The sums over whole rows that the gradient needs again; each is `[..., 1]`."""
 
     shifted_total: Array
     """The sum of `exp(shifted)`."""
     target_sum: Array
     """The sum of the targets."""
     probs_shifted: Array
-    """The clone's probabilities times those of its shifted logits."""
+    """The sum of the clone's probabilities times those of its shifted logits."""
     probs_targets: Array
-    """The clone's probabilities times the targets."""
+    """The sum of the clone's probabilities times the targets."""
     negentropy: Array
-    """The clone's probabilities times their logarithms."""
+    """The sum of the clone's probabilities times their logarithms."""
     attention: AttentionSums
-    """The sums that the attention term has for itself."""
+    """The sums that only the attention term needs."""
 
 
 RowSums = tuple[Array, Array, Array, Array]
@@ -92,10 +93,10 @@ def row_sums(
     temperature: Any,
     class_axis: str | None,
 ) -> RowSums:
-    """The four sums of each row: hard, uniform, attention, negentropy.
+    """Computes the four sums of each row: hard, uniform, attention, negentropy.
 
-    The smoothing, which mixes the first two, is left to the caller, so that it can be
-    differentiated, too.
+    The label smoothing mixes the first two. That is left to the caller, so that a
+    gradient can flow into the smoothing, too.
 
     Args:
       clone_logits: The network's logits, `[..., C]` of any floating dtype.
@@ -154,7 +155,7 @@ def _forward_rows(
     temperature: Any,
     class_axis: str | None,
 ) -> tuple[RowSums, tuple[_Scales, _Sums]]:
-    """The sums of some rows, and what the gradient needs of them."""
+    """Computes the sums of some rows, and the values that the gradient needs again."""
     total = functools.partial(_classes.total, class_axis=class_axis)
     clone, baseline = promote(clone_logits, baseline_logits)
     scales = _scales(clone, baseline, temperature, class_axis)
@@ -194,7 +195,7 @@ def _backward_rows(
     temperature: Any,
     class_axis: str | None,
 ) -> tuple[Array, Array | None]:
-    """The gradients of some rows, of the clone's logits and of floating labels."""
+    """Computes the gradients of the clone's logits and of floating labels."""
     scales, sums = rows
     clone, baseline = promote(clone_logits, baseline_logits)
     hard, uniform, attention, negentropy = (x[..., None] for x in cotangents)
@@ -267,5 +268,5 @@ def _elements(
 
 
 def _are_soft(labels: Array) -> bool:
-    """Whether labels are distributions; integers otherwise."""
+    """Whether labels are distributions, and not integers."""
     return jnp.issubdtype(labels.dtype, jnp.floating)

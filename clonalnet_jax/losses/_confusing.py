@@ -1,4 +1,4 @@
-"""What confuses a baseline: the confusing categories, and the labels made of them."""
+"""The categories that confuse a baseline, and the labels that are made of them."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
@@ -12,7 +12,7 @@ def confusing_categories(
     *,
     temperature: float = 2.0,
 ) -> Bool[Array, "... classes"]:
-    """The categories that confuse the baseline on each image, and the true one.
+    """Finds the categories that confuse the baseline on each image, and the true one.
 
     `S = {k : softmax(baseline_logits / temperature)_k > 1/C}` plus the label. With
     labels that are distributions, every category of positive weight is added: these
@@ -46,7 +46,7 @@ def multi_warm_labels(
     *,
     temperature: float = 2.0,
 ) -> Float[Array, "... classes"]:
-    """Multi-warm labels: equal weight on every confusing category, `[k in S] / |S|`.
+    """Gives every confusing category the same weight, `[k in S] / |S|`.
 
     The paper has integer labels. For distributions `y` this is the expectation over
     the label, which is our own extension: with `S` the baseline's own set, each
@@ -84,7 +84,7 @@ def above_average(
     odds_total: Float[Array, "... 1"],
     num_classes: int,
 ) -> Bool[Array, "... classes"]:
-    """`odds / odds_total > 1/C`, so computed that equal odds are never above."""
+    """Whether `odds / odds_total > 1/C`; rounding never makes it true of equal odds."""
     return odds * num_classes > odds_total
 
 
@@ -96,9 +96,10 @@ def expected_weights(
     inside: Float[Array, "... 1"],
     outside: Float[Array, "... 1"],
 ) -> Float[Array, "... classes"]:
-    """The expectation of equal weights over the baseline's own set and the label.
+    """Computes the expectation, over the label, of equal weights on the confusing set.
 
-    A label of the set leaves it as it is; any other joins it.
+    The set is the baseline's own set and the label. A label that is in the baseline's
+    set already does not change it.
 
     Args:
       own: The baseline's own set.
@@ -110,6 +111,6 @@ def expected_weights(
     Returns:
       The weight of each category.
     """
-    # An empty set has no label inside, and its quotient must not be 0 / 0.
+    # If the set is empty, `inside` is 0, and 0 / 0 would be NaN.
     of_set = inside / jnp.maximum(set_size, 1) + outside / (set_size + 1)
     return jnp.where(own, of_set, targets / (set_size + 1))

@@ -125,17 +125,17 @@ def standardised_distillation_loss(
 def _decouple(
     logits: Float[Array, "... classes"], is_target: Bool[Array, "... classes"]
 ) -> tuple[Float[Array, "... 2"], Float[Array, "... classes"]]:
-    """Log-probabilities of target and rest, and of each category among the rest."""
+    """Computes log-probabilities: target against rest, and within the rest."""
     rest = jax.nn.logsumexp(logits, axis=-1, where=~is_target)
     target = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     split = jax.nn.log_softmax(jnp.stack([target, rest], axis=-1))
-    # The target is none of the rest: 0, so that it neither counts nor overflows.
+    # The target does not belong to the rest. Its place holds 0, which cannot overflow.
     return split, jnp.where(is_target, 0.0, logits - rest[..., None])
 
 
 def _standardise(logits: Float[Array, "... classes"]) -> Float[Array, "... classes"]:
     centred = logits - jnp.mean(logits, axis=-1, keepdims=True)
     variance = jnp.var(logits, axis=-1, keepdims=True, ddof=1)
-    # A root has no gradient at 0; equal logits shall have one of 0.
+    # A square root has no gradient at 0. Equal logits are given a gradient of 0.
     deviation = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
     return centred / (deviation + 1e-7)

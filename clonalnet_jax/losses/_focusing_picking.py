@@ -1,4 +1,4 @@
-"""The focusing-picking loss: its definition, and the form that is trained with."""
+"""The focusing-picking loss: its definition, and the faster form for training."""
 
 from typing import NamedTuple
 
@@ -29,23 +29,23 @@ def focusing_picking_definition(
     attention_weight: float = 1.0,
     negentropy_weight: float = 1.0,
 ) -> Float[Array, "..."]:
-    """The focusing-picking loss as it is defined: to be read, and to compare with.
+    """The focusing-picking loss as it is defined, to read and to compare with.
 
-    `focusing_picking_loss` is the same function, describes the arguments, and is the
-    one to train with. This one is differentiated by JAX, in forward mode, too.
+    `focusing_picking_loss` is the same function and the one to train with; it describes
+    the arguments. JAX differentiates this one by itself, also in forward mode.
     """
     z, b = promote(clone_logits, jax.lax.stop_gradient(baseline_logits))
     y = as_distribution(labels, z)
     log_p = jax.nn.log_softmax(z)
     p, p_b = jnp.exp(log_p), jax.nn.softmax(b)
-    # More confident than the baseline: the label's logit is raised by the clone's lead.
+    # Be more confident than the baseline: the logits are shifted by the clone's lead.
     log_shifted = jax.nn.log_softmax(z + (p - p_b))
     smoothed = (1 - label_smoothing) * y + label_smoothing / z.shape[-1]
     classification = -jnp.sum(smoothed * log_shifted, axis=-1)
-    # Focusing: attention to the categories that confuse the baseline.
+    # Focus: pay attention to the categories that confuse the baseline.
     warm = multi_warm_labels(b, labels, temperature=temperature)
     attention = -jnp.sum(warm * log_p, axis=-1)
-    # Picking: one of them, with confidence.
+    # Pick one of these categories.
     negentropy = jnp.sum(p * log_p, axis=-1)
     return (
         classification + attention_weight * attention + negentropy_weight * negentropy
@@ -58,7 +58,7 @@ class FocusingPickingTerms(NamedTuple):
     classification: Float[Array, "..."]
     """Cross-entropy of the clone's logits shifted by its lead over the baseline."""
     attention: Float[Array, "..."]
-    """Cross-entropy against the multi-warm label: focus on what confuses."""
+    """Cross-entropy against the multi-warm label, to focus on confusing categories."""
     negentropy: Float[Array, "..."]
     """Negative entropy of the clone's prediction, which the loss *adds*."""
 
@@ -77,13 +77,14 @@ def focusing_picking_loss(
 ) -> Float[Array, "..."]:
     """Focusing-picking loss: `classification + alpha attention + beta negentropy`.
 
-    It is `focusing_picking_definition`, with a gradient in closed form: of the logits
-    and of sums over their rows, so that nothing of size `[..., C]` is kept for the
-    backward pass but the logits themselves. It is defined for reverse mode (`jax.grad`,
-    `jax.vjp`, any order), not for `jax.jvp`.
+    It computes `focusing_picking_definition`, but has its gradient in closed form. The
+    gradient needs only the logits and sums over their rows, so that nothing else of
+    size `[..., C]` is kept for the backward pass. Reverse mode works in any order
+    (`jax.grad`, `jax.vjp`); forward mode (`jax.jvp`) does not.
 
-    The paper has integer labels. With distributions the attention's target is the
-    expectation over the label, which is our own extension; see `multi_warm_labels`.
+    The paper has integer labels. If labels are distributions, the target of the
+    attention term is its expectation over the label, which is our own extension; see
+    `multi_warm_labels`.
 
     Args:
       clone_logits: The logits `[..., C]` of the network being trained.
@@ -143,7 +144,7 @@ def focusing_picking_terms(
     confusing: Bool[Array, "... classes"] | None = None,
     class_axis: str | None = None,
 ) -> FocusingPickingTerms:
-    """The three terms of `focusing_picking_loss`, unweighted; same arguments.
+    """Computes the three terms of `focusing_picking_loss`, without their weights.
 
     Args:
       clone_logits: The network's logits, `[..., C]`.
@@ -172,7 +173,7 @@ def focusing_picking_terms(
     check_smoothing(label_smoothing)
     hard, uniform, attention, negentropy = row_sums(
         jnp.asarray(clone_logits),
-        # Outside the closed form, whose gradient can be differentiated again.
+        # Stopped here and not in the closed form, so that second derivatives stop, too.
         jax.lax.stop_gradient(jnp.asarray(baseline_logits)),
         jnp.asarray(labels),
         None if confusing is None else jnp.asarray(confusing, bool),

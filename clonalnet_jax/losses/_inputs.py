@@ -76,7 +76,7 @@ def as_distribution(
         )
     local = labels - _classes.first(logits, class_axis)
     one_hot = jax.nn.one_hot(local, logits.shape[-1], dtype=logits.dtype)
-    # An impossible label must be seen: a row of zeros would train on silently.
+    # NaN makes an impossible label visible. A row of zeros would train on silently.
     valid = (labels >= 0) & (labels < _classes.count(logits, class_axis))
     return jnp.where(valid[..., None], one_hot, jnp.nan)
 
@@ -100,8 +100,8 @@ def check_same_shape(
 def check_scalars(**hyperparameters: Any) -> None:
     """Raises ValueError unless each is a number or an array without dimensions.
 
-    An array `[B]` would divide by row or by class, depending on which of them has the
-    size B.
+    An array of `B` values would be applied by row or by class, depending on which of
+    the two has the size `B`.
     """
     for name, value in hyperparameters.items():
         if isinstance(value, numbers.Real):
@@ -127,5 +127,5 @@ def check_smoothing(label_smoothing: Any) -> None:
 
 
 def is_known(value: Any) -> bool:
-    """Whether a value can be looked at: a schedule under `jax.jit` has none yet."""
+    """Whether a value can be checked now. Under `jax.jit` it is traced and has none."""
     return not isinstance(value, jax.core.Tracer)

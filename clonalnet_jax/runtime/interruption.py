@@ -1,7 +1,7 @@
-"""Being stopped: asked to, by a scheduler, or having to, when nothing moves any more.
+"""Stops a run: when a scheduler asks for it, or when no step has finished for long.
 
-What is asked for is remembered and answered at the next poll, where every process of
-the run is at the same place. State of the process, as signals are.
+A request to stop is only remembered. The next poll answers it, where every process of
+the run is at the same step. Like signals, the request belongs to the whole process.
 """
 
 import faulthandler
@@ -27,7 +27,7 @@ class PreemptedError(Exception):
 
 
 class _Watch:
-    """What was asked for, and since when nothing has moved."""
+    """The requests of this process, and the time since when nothing has moved."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -121,7 +121,9 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
 def _note(number: int, frame: types.FrameType | None) -> None:
     del frame
     _watch.asked = True
-    signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
+    signal.signal(
+        number, signal.SIG_DFL
+    )  # Somebody who asks twice does not want to wait.
     name = signal.Signals(number).name
     # Not print: the signal may have come in the middle of one.
     os.write(2, f"\n{name}: stopping after this step; saving\n".encode())

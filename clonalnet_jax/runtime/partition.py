@@ -1,4 +1,7 @@
-"""Where arrays live. No other module knows how many devices there are."""
+"""The devices: their mesh, where arrays lie on it, and programs compiled for it.
+
+All other modules do without knowing how many devices there are.
+"""
 
 import collections
 import functools
@@ -12,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.splitting import shard_state as shard_state
 
 T = TypeVar("T")
 # Number of steps that the host may be ahead of the devices: enough to keep an
@@ -19,13 +23,10 @@ T = TypeVar("T")
 # where several host devices meet in a collective. Every step that waits also holds its
 # inputs in memory.
 LEAD = 4
-# An array of fewer numbers is cheaper to keep on every device than to gather in every
-# step.
-_WORTH_SPLITTING = 2048
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) -> Mesh:
-    """A mesh with axes `data` and `model`.
+    """Makes a mesh with the axes `data` and `model`.
 
     Args:
       devices: The devices, those of one process next to each other. By default all of
@@ -39,7 +40,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
       UserError: `model` does not divide the devices of one process.
     """
     devices = jax.devices() if devices is None else devices
-    # A process feeds whole rows of the mesh: its own examples, each to `model` devices.
+    # Each process feeds whole rows of the mesh, whose devices share their examples.
     local = len(devices) // len({device.process_index for device in devices})
     if model < 1 or local % model:
         raise UserError(
@@ -53,22 +54,22 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
 
 
 def platform(mesh: Mesh) -> str:
-    """The platform that programs for a mesh are compiled for, such as `cpu`.
+    """Returns the platform that programs for a mesh are compiled for, such as `cpu`.
 
-    It is asked of the mesh and not of JAX: a program for a TPU may be compiled on a
-    machine that has none, and must not carry what only helps a CPU.
+    The mesh knows it, and not JAX: a program for a TPU may be compiled on a machine
+    that has none, and must then have none of the options that only help a CPU.
     """
     return mesh.devices.flat[0].platform
 
 
 class Layout(NamedTuple):
-    """All that a step's program has to know of the devices it is compiled for.
+    """All that the program of a step must know about its devices.
 
     Attributes:
       shard_logits: Tells the compiler where logits `[batch, classes]` lie.
-      loops_are_fast: Whether XLA runs what is inside a loop as fast as what is not. On
-        a CPU, convolutions inside `scan` and `while` are not multithreaded and take 10
-        to 30 times as long; there, loops are laid out or stay in Python.
+      loops_are_fast: Whether XLA runs operations inside a loop as fast as others. On a
+        CPU, convolutions inside `scan` and `while` are not multithreaded and take 10
+        to 30 times as long. Loops are therefore unrolled there, or stay in Python.
       gradients_in_parts: Whether weight gradients are faster when they are summed from
         parts of the batch; see `models.convolution`.
     """
@@ -79,11 +80,11 @@ class Layout(NamedTuple):
 
 
 ANYWHERE = Layout()
-"""The layout of a step whose devices are not known: nothing is assumed of them."""
+"""The layout of a step whose devices are not known. It assumes nothing."""
 
 
 def layout_of(mesh: Mesh) -> Layout:
-    """The layout of steps that run on a mesh."""
+    """Returns the layout of steps that run on a mesh."""
     on_cpu = platform(mesh) == "cpu"
     return Layout(
         shard_logits=functools.partial(
@@ -95,74 +96,18 @@ def layout_of(mesh: Mesh) -> Layout:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding with which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over `data`."""
+    """Returns the sharding that splits the leading axis over `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def logits_sharding(mesh: Mesh) -> NamedSharding:
-    """`[batch, classes]` are split over `data` and `model`."""
+    """Returns the sharding that splits `[batch, classes]` over `data` and `model`."""
     return NamedSharding(mesh, PartitionSpec("data", "model"))
-
-
-def shard_state(
-    mesh: Mesh, shapes: Any, *, fsdp: bool = False, head: Sequence[str] = ()
-) -> Any:
-    """Where the parts of a training state live.
-
-    Args:
-      mesh: The mesh of `make_mesh`.
-      shapes: The state, or its shapes (`jax.eval_shape`).
-      fsdp: Whether parameters, their average and the optimiser's are split over
-        `data` (fully sharded, ZeRO stage 3); statistics and small vectors are not.
-      head: Path of the classifier, which is split over `model`: by class, or by feature
-        where the number of classes cannot be divided.
-
-    Returns:
-      The shapes as `jax.ShapeDtypeStruct`, each with its sharding.
-    """
-
-    def place(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-        names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
-        spec: list[str | None] = [None] * leaf.ndim
-        if head and _contains(names, head):
-            _split(spec, leaf.shape, "model", mesh, order=range(leaf.ndim)[::-1])
-        if fsdp and "batch_stats" not in names and leaf.size >= _WORTH_SPLITTING:
-            by_size = sorted(range(leaf.ndim), key=lambda axis: -leaf.shape[axis])
-            _split(spec, leaf.shape, "data", mesh, order=by_size)
-        while spec and spec[-1] is None:
-            spec.pop()
-        sharding = NamedSharding(mesh, PartitionSpec(*spec))
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree_util.tree_map_with_path(place, shapes)
-
-
-def _split(
-    spec: list[str | None],
-    shape: Sequence[int],
-    axis_name: str,
-    mesh: Mesh,
-    *,
-    order: Iterable[int],
-) -> None:
-    """Splits one dimension over a mesh axis: the first that is free and divides."""
-    count = mesh.shape[axis_name]
-    free = (axis for axis in order if spec[axis] is None and shape[axis] % count == 0)
-    axis = next(free, None)
-    if axis is not None and count > 1:
-        spec[axis] = axis_name
-
-
-def _contains(names: Sequence[str], part: Sequence[str]) -> bool:
-    size = len(part)
-    return any(
-        tuple(names[i : i + size]) == tuple(part) for i in range(len(names) - size + 1)
-    )
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -190,14 +135,14 @@ def replicate(mesh: Mesh, tree: chex.ArrayTree) -> chex.ArrayTree:
 
 
 def place(tree: chex.ArrayTree, shardings: Any) -> chex.ArrayTree:
-    """Copies a tree that every process holds whole to where it shall live."""
+    """Moves a tree, of which every process holds the whole, to its shardings."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     return jax.tree.map(_place_among_processes, tree, shardings)
 
 
 def _place_among_processes(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    """`device_put` would first compare the processes' copies, byte by byte."""
+    """Does without `device_put`, which would first compare the processes' copies."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _place_among_processes(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -208,12 +153,12 @@ def _place_among_processes(leaf: Any, sharding: NamedSharding) -> jax.Array:
 def jit_init(
     mesh: Mesh, init: Callable[..., Any], *, shardings: Any = None
 ) -> Callable[..., Any]:
-    """Jits a function that makes a state; by default the same on every device."""
+    """Jits a function that makes a state. By default, every device has all of it."""
     return jax.jit(
         init,
         out_shardings=shardings or replicated(mesh),
-        # It runs once. On a CPU, optimising its random numbers takes LLVM longer than
-        # compiling a training step, and changes no bit of them.
+        # The program runs only once. On a CPU, LLVM would take longer to optimise its
+        # random numbers than to compile a training step, and change no bit of them.
         compiler_options=_supported(mesh, xla_backend_optimization_level="1"),
     )
 
@@ -232,7 +177,7 @@ def jit_train_step(
       step: A step of `steps.make_train_step`, or of `steps.make_many_steps`, whose
         batches are a sequence.
       state_shardings: Shardings of the state's parts; None copies it to every device.
-      donate: Whether the caller's state is gone after the call.
+      donate: Whether the step may write over the state that the caller gives it.
 
     Returns:
       The jitted step.
@@ -260,10 +205,10 @@ def jit_eval_step(mesh: Mesh, step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
-    """Options that give convolutions on a CPU to Eigen, which uses all cores.
+    """Returns options with which Eigen, on all cores, does the convolutions of a CPU.
 
-    By default XLA gives them to YNNPACK, which runs many of them on one core. On two
-    cores, a step with Eigen's takes four fifths of the time (jax 0.10.2).
+    By default YNNPACK does them, many of them on one core. On two cores, a step with
+    Eigen takes four fifths of the time (jax 0.10.2).
     """
     return _supported(
         mesh, xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_REDUCE"
@@ -272,14 +217,14 @@ def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
 
 @functools.cache
 def _supported(mesh: Mesh, **options: str) -> dict[str, str] | None:
-    """These options if the mesh is of CPUs and XLA knows them; else None."""
+    """Returns the options if the mesh has CPUs and XLA knows them, or else None."""
     if platform(mesh) != "cpu":
         return None
     try:
         with jax.default_device(mesh.local_devices[0]):
             jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None  # This XLA does not know them, and does without.
+        return None  # This version of XLA does not know them.
     return options
 
 

@@ -1,4 +1,4 @@
-"""The one precision that everything here computes in."""
+"""The one precision that everything in this package computes in."""
 
 import jax
 

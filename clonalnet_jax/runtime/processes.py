@@ -1,4 +1,4 @@
-"""Several processes as one program: JAX's runtime, started by whoever starts them."""
+"""Joins several processes into one program, through JAX's distributed runtime."""
 
 import importlib.util
 import os
@@ -93,7 +93,7 @@ def wait_for_all(what: str) -> None:
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says, on every process."""
+    """Gives every process the value that the first process has."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))

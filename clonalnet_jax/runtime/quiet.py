@@ -1,4 +1,4 @@
-"""Keeps libraries from drowning the one message that a user should read."""
+"""Silences libraries that would bury the one message that a user should read."""
 
 import logging
 import os

@@ -1,1 +1,1 @@
-"""A finished network, used: loaded from its workdir, predicting, exported."""
+"""A finished network in use: loading it from its workdir, predicting, exporting."""

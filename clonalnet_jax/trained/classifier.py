@@ -1,4 +1,4 @@
-"""A trained network of a workdir, ready to be used: pixels in, logits out."""
+"""A trained network of a workdir, ready to predict: it takes pixels, returns logits."""
 
 import dataclasses
 import functools

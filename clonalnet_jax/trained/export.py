@@ -1,4 +1,4 @@
-"""A trained network out of its workdir, into the formats that others read."""
+"""Writes the network of a workdir in the formats that other programs read."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ def export(
     sidecar = output.with_name(output.name + ".json")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        # What an export that was killed has left may be the same, and is then ours.
+        # One of the same content was left by an export that was killed: it may go.
         if _exists(sidecar) and not _holds(sidecar, beside):
             raise _taken(sidecar)
         write(classifier, output, description)
@@ -129,7 +129,7 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
 def _safetensors(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
     metadata = {key: json.dumps(value) for key, value in about.items()}
     tensors = to_torch(classifier.network.variables)
-    # Its own save_file writes files that nobody else may read, whatever the umask.
+    # The library's save_file ignores the umask: nobody else could read the file.
     content = safetensors.numpy.save(tensors, {"format": "pt"} | metadata)
     write_atomically(output, content)
 

@@ -1,4 +1,4 @@
-"""Classify image files: what the clone sees, and what confused the baseline."""
+"""Classifies image files, and says which categories confuse the baseline on them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ Ranking = list[tuple[str, float]]
 
 
 class Prediction(NamedTuple):
-    """What is said of one image file.
+    """The prediction for one image file.
 
     Attributes:
       path: Path of the file.
@@ -72,7 +72,7 @@ def predict_files(
         chunk = files[start : start + _BATCH]
         loaded = [_load(path, shape, reader) for path in chunk]
         good = [image for image in loaded if isinstance(image, np.ndarray)]
-        # Always a whole batch, so that nothing is compiled twice.
+        # Every batch has the same size, so that only one program is compiled.
         images = np.zeros((_BATCH, *shape), np.float32)
         images[: len(good)] = np.reshape(good, (len(good), *images.shape[1:]))
         logits = [

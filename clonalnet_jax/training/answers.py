@@ -1,9 +1,9 @@
-"""What the clone's loss needs of a baseline's answer, in a few bytes an image.
+"""Packs the part of a baseline's answer that the clone's loss needs into a few bytes.
 
-The baseline's own confusing categories as bits, the greatest probabilities in steps of
-1/65535 with their categories, and the probability that remains, which is taken to be
-spread evenly. Labels have no part in it: the loss adds them to the set, mixed ones by
-their weights. Pure functions; `cache` keeps what they make in files.
+For each image these are its own confusing categories as bits; the greatest
+probabilities, in steps of 1/65535, with their categories; and the probability that
+remains, which is assumed to be spread evenly. The labels are not among them, since the
+loss adds them to the set. All functions are pure; `cache` keeps the results in files.
 """
 
 from typing import NamedTuple

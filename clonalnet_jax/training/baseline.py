@@ -1,4 +1,4 @@
-"""The frozen network: where it comes from and whether it can be trusted."""
+"""The baseline: where it comes from, and whether it is good enough to learn from."""
 
 import math
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def given_baseline(experiment: Experiment) -> Network | None:
 
 
 def starting_weights(experiment: Experiment) -> Variables | None:
-    """What the baseline's own training starts from: weights without their classifier.
+    """The weights, without classifier, that the baseline's own training starts from.
 
     Args:
       experiment: Its `config.baseline.weights` and `.replace_head` decide.
@@ -130,7 +130,7 @@ def check_better_than_chance(experiment: Experiment, top1: float) -> None:
       UserError: `top1` is below the limit.
     """
     if experiment.config.data.synthetic:
-        return  # a dry run: there is nothing to know
+        return  # In a dry run, there is nothing to learn.
     limit = experiment.config.baseline.min_top1
     reason = "config.baseline.min_top1"
     if limit is None:
@@ -151,7 +151,7 @@ def chance_limit(experiment: Experiment) -> float:
     """Returns the top-1 in percent that knowing nothing may reach by luck."""
     labels = experiment.dataset.test.labels()
     share = np.bincount(labels).max() / len(labels)
-    # Three standard errors above what naming the commonest class always gives.
+    # Three standard errors above the accuracy of always naming the commonest class.
     return 100 * min(share + 3 * math.sqrt(share * (1 - share) / len(labels)), 1)
 
 

@@ -31,14 +31,14 @@ from clonalnet_jax.training.methods import METHODS
 from clonalnet_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 
 _DTYPES = ("float32", "bfloat16")
-_YEAR = 525_600  # minutes; `faulthandler` cannot wait for much longer
-_WIDEST = 65_536  # channels or pixels; memory ends before
-# What `create_model` is given by this program and not by `options`.
+_YEAR = 525_600  # In minutes. `faulthandler` cannot wait for much longer.
+_WIDEST = 65_536  # Channels or pixels. No device has the memory for more.
+# Arguments of `create_model` that this program sets, and not `options`.
 _NOT_OPTIONS = ("name", "num_classes", "dtype")
 
 _positive = partial(number, above=0)
 _temperature = partial(number, least=0.001, most=1_000)
-# More would hide every other term of a loss, and soon be infinite.
+# A greater weight would hide every other term of a loss, and could become infinite.
 _weight = partial(number, least=0, most=1_000_000)
 _signed_weight = partial(number, least=-1_000_000, most=1_000_000)
 _momentum = partial(number, least=0, below=1)
@@ -137,7 +137,7 @@ def check_config(config: ConfigDict) -> None:
             remedy="set --config.data.holdout, or --config.select=last",
         )
     warmup = config.optimizer.warmup_epochs
-    # A dry run of few steps need not leave the warm-up.
+    # With config.steps, a dry run may end within the warm-up.
     if config.steps is None and warmup and warmup >= config.epochs:
         raise UserError(
             "config.optimizer.warmup_epochs",
@@ -219,7 +219,7 @@ def _check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
         jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
     except UserError as error:
         raise _about_options(section, error) from error
-    except Exception as error:  # whatever a layer of an impossible shape raises
+    except Exception as error:  # Layers of impossible shapes raise many types.
         raise UserError(
             f"config.{section}.options",
             got=f"{network.options.to_dict()} for {network.model} and images of shape "

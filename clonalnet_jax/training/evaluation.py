@@ -1,4 +1,4 @@
-"""A network run over every example of a source, once."""
+"""Runs a network over every example of a source, once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""What every run of a workdir shares, checked once before any work is done."""
+"""The things that every run of a workdir shares, checked before any work is done."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +24,8 @@ from clonalnet_jax.weights import head_path
 from clonalnet_jax.workdir.checkpoints import Meta
 from clonalnet_jax.workdir.journal import Journal
 
-# Streams of random numbers, which a run draws its order, augmentation and
-# initialisation from: all runs but the baseline share one.
+# Streams of random numbers. A run draws its order, augmentation and initialisation from
+# one of them. All runs but the baseline share the second.
 BASELINE, OTHERS = 0, 1
 
 
@@ -60,7 +60,7 @@ class Experiment(NamedTuple):
         )
 
     def new_meta(self, method: str, network: ConfigDict) -> Meta:
-        """What a checkpoint of `config.baseline` or `config.clone` says of itself."""
+        """Makes what a checkpoint of `config.baseline` or `.clone` says of itself."""
         return Meta(
             model=network.model,
             options=network.options.to_dict(),
@@ -107,7 +107,7 @@ class Experiment(NamedTuple):
         loading = data.Loading(
             shape=self.dataset.image_shape,
             on_error=config.on_error,
-            # Those that this process may use, which a cluster limits.
+            # A cluster may give this process fewer cores than the machine has.
             threads=config.threads or usable_cores(),
             workers=config.workers,
         )

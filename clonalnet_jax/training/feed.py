@@ -1,4 +1,4 @@
-"""From a source to batches on the devices: gathered there, or streamed to them."""
+"""Brings batches onto the devices: gathered there, or streamed from the host."""
 
 import dataclasses
 import functools

@@ -1,19 +1,17 @@
 """The training loop of one run: step, log, evaluate, save, and resume."""
 
 import dataclasses
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import count_parameters
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.profiling import Profile
 from clonalnet_jax.state import TrainState, Variables
@@ -23,6 +21,7 @@ from clonalnet_jax.training.feed import DeviceBatch
 from clonalnet_jax.training.methods import LossFn
 from clonalnet_jax.training.optimizers import make_optimizer, make_schedule
 from clonalnet_jax.training.recorder import Recorder, all_finite
+from clonalnet_jax.training.step_errors import explain_step_error
 from clonalnet_jax.training.teacher import NOBODY, Teacher
 from clonalnet_jax.workdir.checkpoints import Checkpoints
 
@@ -63,40 +62,15 @@ def train_run(
     interruption.stop_if_asked()
     config, mesh = experiment.config, experiment.mesh
     model = experiment.make_network(network)
-    schedule = make_schedule(
-        config.optimizer,
-        num_steps=experiment.num_steps,
-        steps_per_epoch=experiment.steps_per_epoch,
-    )
+    schedule = _make_schedule(experiment)
     optimizer = make_optimizer(config.optimizer, schedule)
     stream = BASELINE if name == "baseline" else OTHERS
     init_key, augment_key = experiment.keys(stream)
-
-    def init(key: jax.Array) -> TrainState:
-        return steps.init_state(
-            model,
-            optimizer,
-            key,
-            experiment.dataset.image_shape,
-            average=config.ema_decay > 0,
-        )
-
+    init = _make_init(experiment, model, optimizer)
     like = experiment.place_state(model, jax.eval_shape(init, init_key))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-    take_steps = _make_take_steps(
-        experiment,
-        steps.make_train_step(
-            model,
-            optimizer,
-            loss_fn,
-            experiment.make_preprocess(),
-            teacher.answer,
-            accumulate_steps=config.accumulate_steps,
-            ema_decay=config.ema_decay,
-            layout=partition.layout_of(mesh),
-        ),
-        shardings,
-    )
+    step = _make_step(experiment, model, optimizer, loss_fn, teacher)
+    take_steps = _make_take_steps(experiment, step, shardings)
     with Checkpoints(experiment.workdir / name) as checkpoints:
         warn = experiment.journal.warn
         meta = experiment.new_meta(name, network)
@@ -106,27 +80,64 @@ def train_run(
             experiment.journal.say(f"{name}: trained already, {meta.step} steps")
             return False
         teacher.get_ready()
-        interruption.stop_if_asked()  # The first step takes a compilation.
+        interruption.stop_if_asked()  # The first step takes long to compile.
+        make_state = partition.jit_init(mesh, init, shardings=shardings)
         _loop(
             experiment,
-            saved[0]
-            if saved
-            else _first_state(
-                partition.jit_init(mesh, init, shardings=shardings)(init_key), start()
-            ),
+            saved[0] if saved else _first_state(make_state(init_key), start()),
             lambda state, batches: take_steps(
                 state, teacher.variables, batches, augment_key
             ),
             batches=partial(
-                experiment.train_batches,
-                stream=stream,
-                beside=teacher.beside,
+                experiment.train_batches, stream=stream, beside=teacher.beside
             ),
             recorder=Recorder(experiment, meta, schedule),
             evaluator=experiment.make_evaluator(model),
             checkpoints=checkpoints,
         )
     return True
+
+
+def _make_schedule(experiment: Experiment) -> optax.Schedule:
+    return make_schedule(
+        experiment.config.optimizer,
+        num_steps=experiment.num_steps,
+        steps_per_epoch=experiment.steps_per_epoch,
+    )
+
+
+def _make_init(
+    experiment: Experiment, model: nn.Module, optimizer: optax.GradientTransformation
+) -> Callable[[jax.Array], TrainState]:
+    def init(key: jax.Array) -> TrainState:
+        return steps.init_state(
+            model,
+            optimizer,
+            key,
+            experiment.dataset.image_shape,
+            average=experiment.config.ema_decay > 0,
+        )
+
+    return init
+
+
+def _make_step(
+    experiment: Experiment,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    loss_fn: LossFn,
+    teacher: Teacher,
+) -> Callable[..., Any]:
+    return steps.make_train_step(
+        model,
+        optimizer,
+        loss_fn,
+        experiment.make_preprocess(),
+        teacher.answer,
+        accumulate_steps=experiment.config.accumulate_steps,
+        ema_decay=experiment.config.ema_decay,
+        layout=partition.layout_of(experiment.mesh),
+    )
 
 
 def _loop(
@@ -149,7 +160,7 @@ def _loop(
         recorder.flush()
         recorder.check_state(state)
         scores = None
-        # An evaluation that a stop interrupts is done at the next start.
+        # If a stop interrupts the evaluation, the next start does it.
         if step % interval == 0 or step == last:
             try:
                 source = getattr(experiment.dataset, split)
@@ -183,7 +194,7 @@ def _loop(
             if (stop := interruption.poll()) or step % interval == 0 or step == last:
                 keep(step, stop=stop)
     except (jax.errors.JaxRuntimeError, FloatingPointError) as error:
-        # The step at fault may be an earlier one: errors arrive later than dispatches.
+        # Steps run asynchronously, so the error may be that of an earlier step.
         raise explain_step_error(error, experiment.config, state) from error
     finally:
         interruption.rest()
@@ -194,7 +205,7 @@ def _loop(
 def _groups(
     experiment: Experiment, batches: Iterator[Any], interval: int, *, step: int
 ) -> Iterator[Batches]:
-    """Batches of one call each, which ends where something is logged or saved."""
+    """Groups the batches of one call, which ends where something is logged or saved."""
     config = experiment.config
     fast = partition.layout_of(experiment.mesh).loops_are_fast
     together = fast and not config.debug_nans
@@ -212,12 +223,12 @@ def _groups(
 def _make_take_steps(
     experiment: Experiment, train_step: Callable[..., Any], shardings: Any
 ) -> Callable[..., tuple[TrainState, steps.PackedMetrics]]:
-    """`(state, baseline_variables, batches, key)` to the state and metrics by step."""
+    """Makes `(state, baseline_variables, batches, key) -> (state, metrics by step)`."""
     jit = partial(
         partition.jit_train_step,
         experiment.mesh,
         state_shardings=shardings,
-        # Where NaNs are looked for, the state is needed once more after the step.
+        # The search for a NaN needs the old state again after the step.
         donate=not experiment.config.debug_nans,
     )
     one = jit(steps.pack_metrics(train_step))
@@ -230,7 +241,7 @@ def _make_take_steps(
             return many(state, variables, batches, key)
         new_state, metrics = one(state, variables, batches[0], key)
         if experiment.config.debug_nans and not all_finite(metrics):
-            # Without jit, each operation is looked at as it is done.
+            # Without jit, JAX checks the result of each operation.
             with jax.disable_jit(), jax.debug_nans(True):
                 train_step(state, variables, batches[0], key)
         return new_state, metrics
@@ -238,58 +249,13 @@ def _make_take_steps(
     return take_steps
 
 
-def explain_step_error(
-    error: Exception, config: ConfigDict, state: TrainState
-) -> Exception:
-    """What the user can do about an error of a training step.
-
-    Args:
-      error: What JAX raised.
-      config: The whole config.
-      state: State that the step was given, or its shapes.
-
-    Returns:
-      A `UserError`, or the error as it is where nothing better is known.
-    """
-    text = str(error)
-    if isinstance(error, FloatingPointError):
-        return UserError(
-            "config.debug_nans",
-            got=text.splitlines()[0],
-            expected="finite values",
-            remedy="lower --config.optimizer.learning_rate or look at the images; "
-            f"it came from {_own_line(error)}",
-        )
-    if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
-        return error
-    return UserError(
-        "the device has too little memory for a training step",
-        got=f"config.batch_size {config.batch_size} and "
-        f"{count_parameters(state.params):,} parameters, computed in "
-        f"{config.compute_dtype}: {text.splitlines()[0]}",
-        expected="that state, activations and gradients fit",
-        remedy="double --config.accumulate_steps, set --config.compute_dtype=bfloat16 "
-        "or --config.partition.fsdp=True, or lower --config.batch_size; the same "
-        "command with another --workdir starts anew",
-    )
-
-
-def _own_line(error: Exception) -> str:
-    """The innermost line of this package that an error went through."""
-    package = Path(__file__).parent.parent
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if package in Path(frame.filename).parents]
-    own = [frame for frame in own if frame.filename != __file__] or own
-    return f"{own[-1].filename}, line {own[-1].lineno}: {own[-1].line}"
-
-
 def _first_state(state: TrainState, start: Variables | None) -> TrainState:
-    """A state at step 0, its variables replaced by those given."""
+    """Replaces variables of a state at step 0 by those that are given."""
     if start is None:
         return state
     flat, given = flatten_dict(state.trained), flatten_dict(dict(start))
     shardings = {path: flat[path].sharding for path in given}
     variables = unflatten_dict(flat | partition.place(given, shardings))
     average = jax.tree.map(jnp.copy, variables) if state.average else {}
-    # A fresh optimiser knows nothing of the parameters' values.
+    # The state of a fresh optimiser does not depend on the parameters' values.
     return dataclasses.replace(state, **variables, average=average)

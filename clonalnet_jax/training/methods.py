@@ -1,4 +1,4 @@
-"""What each run minimises: the clone's loss and the controls it is compared with."""
+"""The loss that each run minimises: the clone's, and those that it is compared with."""
 
 import functools
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Method(NamedTuple):
     Attributes:
       loss_fn: Its term `loss` is minimised; the other terms are logged.
       needs_baseline: Whether `baseline_logits` are given; they are None otherwise.
-      takes_answers: Whether the parts of the baseline's answer that `answers` keeps
-        are enough.
+      takes_answers: Whether the loss can do with the parts of the baseline's answer
+        that `answers` keeps.
     """
 
     loss_fn: LossFn
@@ -164,7 +164,7 @@ def _clone(
 
 
 def _cross_entropy_of(logits: Array, labels: Array) -> Array:
-    """Per example; the labels are integers `[b]` or, mixed, distributions `[b, c]`."""
+    """Per example. Labels are integers `[b]` or, with mixup, distributions `[b, c]`."""
     if labels.ndim == logits.ndim:
         return optax.softmax_cross_entropy(logits, labels)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -181,4 +181,4 @@ METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "dkd": _dkd,
     "logit_standardisation": _logit_standardisation,
 }
-"""What builds each method; a new one joins here."""
+"""The function that builds each method, by its name in `config.methods`."""

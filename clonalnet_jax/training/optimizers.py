@@ -1,18 +1,17 @@
 """The optimiser and learning-rate schedule that a config describes."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import unknown_name
 
-SCHEDULES = ("cosine", "step", "constant")
-"""Names that `config.optimizer.schedule` may have."""
-
-# Arrays of more than one axis that are vectors to timm's `no_weight_decay`, too.
+# Arrays of more than one axis that do not decay either, as in timm's `no_weight_decay`.
 _NEVER_DECAYED = ("cls_token", "pos_embed")
 
 
@@ -38,34 +37,65 @@ def make_schedule(
         raise unknown_name("config.optimizer.schedule", config.schedule, SCHEDULES)
     peak = config.learning_rate
     warmup = min(round(config.warmup_epochs * steps_per_epoch), num_steps - 1)
-    decays: dict[int, float] = {}
-    if config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, num_steps - warmup)
-    elif config.schedule == "step":
-        decays = _decays(config, steps_per_epoch)
-        # Decays of the warm-up lie before step 0 of what follows it: they are done.
-        after = {step - warmup: factor for step, factor in decays.items()}
-        main = optax.piecewise_constant_schedule(peak, after)
-    else:
-        main = optax.constant_schedule(peak)
+    span = Span(num_steps, warmup, steps_per_epoch)
+    build = partial(SCHEDULES[config.schedule], config, span)
+    main = build(peak)
     if not warmup:
         return main
     ramp = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-    lowered = optax.piecewise_constant_schedule(1.0, decays)
+    lowered = build(1.0)
 
-    def rising(step: jax.Array) -> jax.Array:
-        return ramp(step) * lowered(step)
+    def schedule(step: jax.Array) -> jax.Array:
+        return jnp.where(step < warmup, ramp(step) * lowered(step), main(step))
 
-    return optax.join_schedules([rising, main], [warmup])
+    return schedule
 
 
-def _decays(config: ConfigDict, steps_per_epoch: float) -> dict[int, float]:
-    """What the rate is multiplied by from each step on."""
+class Span(NamedTuple):
+    """The length of a run, which a schedule is stretched over.
+
+    Attributes:
+      num_steps: The number of steps of the whole run.
+      warmup: How many of them are the warm-up, which comes first.
+      steps_per_epoch: The steps that make an epoch, possibly a fraction.
+    """
+
+    num_steps: int
+    warmup: int
+    steps_per_epoch: float
+
+
+def _cosine(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
+    """Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts."""
+    del config
+    falling = optax.cosine_decay_schedule(rate, span.num_steps - span.warmup)
+    return lambda step: falling(jnp.maximum(step - span.warmup, 0))
+
+
+def _step(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
+    """PyTorch's MultiStepLR."""
     decays: dict[int, float] = {}
     for epoch in config.decay_epochs:
-        step = round(epoch * steps_per_epoch)
+        step = round(epoch * span.steps_per_epoch)
         decays[step] = decays.get(step, 1.0) * config.decay_rate
-    return decays
+    return optax.piecewise_constant_schedule(rate, decays)
+
+
+def _constant(config: ConfigDict, span: Span, rate: float) -> optax.Schedule:
+    del config, span
+    return optax.constant_schedule(rate)
+
+
+SCHEDULES: dict[str, Callable[[ConfigDict, Span, float], optax.Schedule]] = {
+    "cosine": _cosine,
+    "step": _step,
+    "constant": _constant,
+}
+"""The function that builds each schedule, by its name in `config.optimizer.schedule`.
+
+`(config.optimizer, span, rate) -> schedule`: the rate by the step, counted from the
+start of the run, where it begins as `rate`. In the warm-up it multiplies the ramp.
+"""
 
 
 def make_optimizer(
@@ -146,4 +176,4 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adamw": _adamw,
     "lars": _lars,
 }
-"""What builds each optimiser; a new one joins here."""
+"""The function that builds each optimiser, by its name in `config.optimizer.name`."""

@@ -1,4 +1,4 @@
-"""Step metrics on their way from the device to the journal."""
+"""Takes the metrics of steps from the device to the journal."""
 
 import dataclasses
 import math

@@ -1,7 +1,7 @@
-"""Pure step functions, closed over what is static (model, optimiser, loss).
+"""Pure functions of one step, closed over what is static: model, optimiser, loss.
 
-They do no I/O and log nothing. What they must know of the devices is one value, a
-`partition.Layout`; `partition` jits and shards them.
+They do no I/O and log nothing. A `partition.Layout` tells them all that they must know
+about the devices. The module `partition` jits and shards them.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def init_state(
     *,
     average: bool = False,
 ) -> TrainState:
-    """Random parameters and a fresh optimiser.
+    """Makes random parameters and a fresh state of the optimiser.
 
     Args:
       model: A network of `clonalnet_jax.models`.
@@ -59,7 +59,7 @@ def init_state(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(variables["params"]),
     )
-    # A copy: two outputs of one program must not be one buffer when they are donated.
+    # The average is a copy, because one buffer must not be donated twice.
     copy = jax.tree.map(jnp.copy, state.trained) if average else {}
     return dataclasses.replace(state, average=copy)
 
@@ -75,18 +75,19 @@ def make_train_step(
     ema_decay: float = 0.0,
     layout: Layout = ANYWHERE,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
-    """One update: baseline forward (frozen), clone forward, gradient, optimiser.
+    """Makes the function of one update: baseline, clone, loss, gradient, optimiser.
 
+    Args:
       model: The network being trained.
       optimizer: An optax transformation.
-      loss_fn: Logits, the baseline's answer and labels to named terms; see
-        `state.LossFn`.
+      loss_fn: The loss, by named terms; see `state.LossFn`.
       preprocess: `(batch, key) -> (images, labels)`; see `data.make_preprocess`.
-      answer: `(baseline_variables, images, packed)` to what the loss is told of the
-        baseline, on the very images that the clone sees; a `teacher.Teacher` has one.
-        By default nobody answers.
+      answer: The function `(baseline_variables, images, packed) -> answer` of a
+        `teacher.Teacher`. The images are the very ones that the clone sees. By default
+        nobody answers.
       accumulate_steps: Number of parts that the batch is computed in, one after the
-        other: the same gradient with less memory, but batch norm sees each part alone.
+        other. The gradient is the same and takes less memory, but batch norm sees each
+        part alone.
       ema_decay: Decay of the moving average of the variables, reached after a warm-up
         of `(1 + step) / (10 + step)`. It is unused where the state carries no average.
       layout: How the step is laid out for its devices; see `partition.layout_of`.
@@ -102,9 +103,9 @@ def make_train_step(
         batch_stats: chex.ArrayTree,
         part: tuple[Array, Array, Any],
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
-        """Updated statistics; gradient and metrics, both means over the part."""
+        """Returns new statistics, and the means of gradient and metrics."""
         images, labels, packed = part
-        with jax.named_scope("baseline"):  # The name is what a profile shows.
+        with jax.named_scope("baseline"):  # A profile shows this name.
             of_baseline = jax.tree.map(
                 lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),
                 answer(baseline_variables, images, packed),
@@ -171,7 +172,7 @@ def make_train_step(
 
 @flax.struct.dataclass
 class PackedMetrics:
-    """Metrics of a step, or of several, that are one transfer to the host.
+    """The metrics of one or several steps, in one array for one transfer to the host.
 
     Attributes:
       values: The metrics, `[..., metrics]`.
@@ -182,7 +183,7 @@ class PackedMetrics:
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
 
     def by_step(self) -> Iterator[dict[str, float]]:
-        """The metrics of each step, of values that are on the host."""
+        """Yields the metrics of each step. The values must be on the host."""
         for row in np.atleast_2d(self.values).tolist():
             yield dict(zip(self.names, row, strict=True))
 
@@ -190,14 +191,14 @@ class PackedMetrics:
 def pack_metrics(
     train_step: Callable[..., tuple[TrainState, Metrics]],
 ) -> Callable[..., tuple[TrainState, PackedMetrics]]:
-    """The same step or steps, with their metrics in one array."""
+    """Makes a step, or several, return their metrics in one array."""
 
     def packed(*arguments: Any) -> tuple[TrainState, PackedMetrics]:
         state, metrics = train_step(*arguments)
         values = jnp.stack(list(metrics.values()), axis=-1)
         return state, PackedMetrics(values, tuple(metrics))
 
-    # A program's name is what a profile and a log of compilations show.
+    # Profiles and logs of compilations show this name.
     packed.__name__ = train_step.__name__
     return packed
 
@@ -205,7 +206,7 @@ def pack_metrics(
 def make_many_steps(
     train_step: Callable[..., tuple[TrainState, Metrics]],
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Several steps as one program, for devices that wait for their host.
+    """Makes one program of several steps, for devices that would wait for their host.
 
     Args:
       train_step: A step of `make_train_step`.
@@ -231,7 +232,7 @@ def make_many_steps(
 
 
 def _split(examples: chex.ArrayTree, parts: int) -> chex.ArrayTree:
-    """`[b, ...]` to `[parts, b / parts, ...]`; every device keeps its own examples."""
+    """Reshapes `[b, ...]` to `[parts, b / parts, ...]`; devices keep their examples."""
 
     def split(x: Array) -> Array:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
@@ -242,7 +243,7 @@ def _split(examples: chex.ArrayTree, parts: int) -> chex.ArrayTree:
 def make_eval_step(
     model: nn.Module, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], MetricSums]:
-    """Evaluation of one padded batch.
+    """Makes the evaluation of one padded batch.
 
     Args:
       model: The network.
@@ -262,7 +263,7 @@ def make_eval_step(
 def make_predict_step(
     model: nn.Module, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], tuple[Array, Array, Array]]:
-    """Prediction of one padded batch; see `evaluation.collect_logits`.
+    """Makes the prediction of one padded batch; see `evaluation.collect_logits`.
 
     Args:
       model: The network.

@@ -1,4 +1,4 @@
-"""One story: get a baseline, check it, train each method beside it, report."""
+"""The story of a run: get a baseline, check it, train each method beside it, report."""
 
 import math
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def _train(
 def _make_teachers(
     experiment: Experiment, baseline: Network
 ) -> Callable[[Method], Teacher]:
-    """`method -> teacher`; methods that can share one share it."""
+    """Makes `method -> teacher`. Methods share a teacher where they can."""
     frozen = freeze(experiment, baseline)
     beside = beside_the_clone(frozen)
     cached = beside
@@ -187,7 +187,7 @@ def _report(experiment: Experiment, name: str, *, anew: bool) -> Network:
 
 
 def _measure(experiment: Experiment, name: str, network: Network) -> dict[str, Any]:
-    """The row of a network; keeps its predictions in a file."""
+    """Measures a network for its row of the results, and keeps its predictions."""
     meta, dataset = network.meta, experiment.dataset
     predictor = experiment.make_predictor(network.model)
     predictions = SavedLogits(*predictor(network.variables, dataset.test))
@@ -219,9 +219,9 @@ def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
 
 
 def _warn_of_chance(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
-    """Says so where a network's figures are those of one that knows nothing."""
+    """Warns where a network is no better than one that has learned nothing."""
     if experiment.config.data.synthetic:
-        return  # a dry run: there is nothing to know
+        return  # In a dry run, there is nothing to learn.
     limit, uniform = chance_limit(experiment), math.log(experiment.dataset.num_classes)
     faults = []
     if not row["top1"] >= limit:

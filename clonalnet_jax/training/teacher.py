@@ -1,4 +1,4 @@
-"""Who answers for the baseline while a clone is trained.
+"""The teacher: what answers for the baseline while a clone is trained.
 
 The frozen network runs beside the clone, or its answers are read from files
 (`cache.Cache.teacher`), or the loss needs none. A training step does not know which of
@@ -33,7 +33,7 @@ class Frozen(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """What a clone's training is told of the baseline, and how.
+    """The way in which the training of a clone learns what the baseline answers.
 
     Attributes:
       answer: Pure function inside the training step; see `state.AnswerFn`.

@@ -2,8 +2,11 @@
 
 import copy
 import math
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,8 +16,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import make_preprocess, preprocess_options
+from clonalnet_jax.data.openers import OPENERS
+from clonalnet_jax.data.records import Noise
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model
+from clonalnet_jax.rules import check_table
 from clonalnet_jax.training.checks import RULES, check_config
 from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.methods import make_method
@@ -163,14 +169,83 @@ absurd = st.one_of(
 )
 
 
+@contextmanager
+def no_work():
+    """Lets a test fail as soon as data are opened, an image read or a network traced.
+
+    What `pytest.fail` raises is no `Exception`, so that no handler takes it for less.
+    """
+
+    def fail(*_, **__):
+        pytest.fail("work was begun")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for source in OPENERS:
+            patch.setitem(OPENERS, source, fail)
+        patch.setattr(Noise, "__getitem__", fail)
+        for method in ("init", "init_with_output", "apply"):
+            patch.setattr(nn.Module, method, fail)
+        yield
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_what_passes_the_checks_begins_the_work(synthetic, one_device, tmp_path):
+    config = config_with("data.synthetic", synthetic)
+    with no_work(), pytest.raises(pytest.fail.Exception, match="work was begun"):
+        train(config, tmp_path)
+
+
+@contextmanager
+def held(config, key, value):
+    """Lets a key hold a value for a while; yields what it then really holds."""
+    section, _, name = key.rpartition(".")
+    part = config[section] if section else config
+    before = part[name]
+    part[name] = value
+    yield part[name]  # ml_collections turns True into 1.0 where it was a float
+    del part[name]  # or else a whole number would come back as a float
+    part[name] = before
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(value=absurd)
+def test_a_value_outside_the_rule_of_any_key_is_refused_before_any_work(value):
+    config, workdir = config_with("data.synthetic", True), Path("never/made")
+    with no_work(), config.unlocked(), config.ignore_type():
+        for key, rule in RULES.items():
+            if value is None and key.endswith("options"):
+                continue  # None is no value of a section: ml_collections removes it
+            with held(config, key, value) as given_value:
+                if rule.accepts(given_value):
+                    check_table(config, RULES)
+                    continue
+                with pytest.raises(UserError) as caught:
+                    train(config, workdir)
+                assert caught.value.culprit == f"config.{key}"
+    assert not workdir.exists()
+
+
+def test_what_a_rule_suggests_and_every_name_that_it_knows_passes():
+    config = config_with("data.synthetic", True)
+    with config.unlocked(), config.ignore_type():
+        for key, rule in RULES.items():
+            if key.endswith("options"):
+                continue
+            several = isinstance(rule.example, tuple)
+            names = [(name,) if several else name for name in rule.known]
+            for value in (rule.example, *names):
+                with held(config, key, value):
+                    check_table(config, RULES)
+
+
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
 )
 @given(key=st.sampled_from(sorted(RULES)), value=absurd)
-def test_whatever_a_key_holds_is_refused_by_name_or_can_be_built(key, value):
+def test_whatever_a_key_holds_is_refused_or_can_be_built(key, value):
     if value is None and key.endswith("options"):
         value = 3
     config = config_with(key, value)

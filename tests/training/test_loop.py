@@ -13,7 +13,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import interruption, processes
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.training import story
-from clonalnet_jax.training.loop import explain_step_error
+from clonalnet_jax.training.step_errors import explain_step_error
 from clonalnet_jax.workdir.checkpoints import read_meta
 
 
