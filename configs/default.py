@@ -55,6 +55,10 @@ def get_config() -> ConfigDict:
     # PyTorch weights instead: a .pth or .safetensors file, "timm:<name>" or
     # "torchvision:<name>". They must know the data's classes in the data's order.
     config.baseline.weights = config_dict.placeholder(str)
+    # Where the network lies in that file, such as "state_dict_ema" for an average of
+    # it: a key, keys joined by "/", or how its names begin. "": the usual places, the
+    # network itself before its averages.
+    config.baseline.weights_key = ""
     # Starts from these weights with a new classifier, trained as the baseline first.
     config.baseline.replace_head = False
     # How the frozen baseline runs beside a clone: batch norm folded into the

@@ -22,8 +22,9 @@ def shapes_of(name, num_classes=10, size=64):
 
 
 def fill(shapes, rng):
+    """Random values above zero, as variances are."""
     return jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes
+        lambda leaf: rng.exponential(size=leaf.shape).astype(np.float32), shapes
     )
 
 
