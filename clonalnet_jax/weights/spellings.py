@@ -34,7 +34,9 @@ _SPELLINGS = (
     Spelling(
         r"(\.conv\d)\.dynamic_pool\.", r"\1.depthwise.", "'dynamic_pool' is 'depthwise'"
     ),
-    Spelling(r"(\.conv\d)\.conv\.", r"\1.pointwise.", "'conv' in it 'pointwise'"),
+    Spelling(
+        r"(\.conv\d)\.conv\.", r"\1.pointwise.", "'conv1.conv' is 'conv1.pointwise'"
+    ),
 )
 _BLOCK = re.compile(r"^(layer\d+\.\d+)\.")
 _FLAT = re.compile(r"^layers\.(\d+)\.")
