@@ -29,15 +29,13 @@ class Placeholder:
 
     Attributes:
       name: What the file asks for, such as `argparse.Namespace`.
-      made: Whether the file asks for an object of it, not only for the name.
     """
 
-    __slots__ = ("made", "name")
+    __slots__ = ("name",)
 
-    def __init__(self, name: str, *, made: bool = False) -> None:
+    def __init__(self, name: str) -> None:
         """See the class."""
         self.name = name
-        self.made = made
 
 
 # Makes the value of a call, given the name of what would be called and its arguments.
@@ -157,11 +155,11 @@ class _Machine:
         self._stack.append({})
 
     def on_empty_set(self) -> None:
-        self._stack.append(Placeholder("builtins.set", made=True))
+        self._stack.append(Placeholder("builtins.set"))
 
     def on_frozenset(self) -> None:
         self._since_mark()
-        self._stack.append(Placeholder("builtins.frozenset", made=True))
+        self._stack.append(Placeholder("builtins.frozenset"))
 
     def on_tuple(self) -> None:
         self._stack.append(tuple(self._since_mark()))

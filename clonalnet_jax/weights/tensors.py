@@ -14,11 +14,16 @@ _STORAGES: dict[str, Any] = {
     "BoolStorage": np.bool_,
     "ByteStorage": np.uint8,
     "CharStorage": np.int8,
+    "ComplexDoubleStorage": np.complex128,
+    "ComplexFloatStorage": np.complex64,
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
     "IntStorage": np.int32,
     "LongStorage": np.int64,
+    "QInt32Storage": np.int32,
+    "QInt8Storage": np.int8,
+    "QUInt8Storage": np.uint8,
     "ShortStorage": np.int16,
     "UntypedStorage": np.uint8,
 }
@@ -119,7 +124,7 @@ def refer(identifier: Any) -> Any:
         case ("storage", Placeholder() as kind, str(key), _, int(count), *view):
             dtype = _STORAGES.get(kind.name.rpartition(".")[2])
             if dtype is None:
-                return Placeholder(kind.name, made=True)
+                return Placeholder(kind.name)
             match view:
                 case [(_, int(offset), int(count))]:  # before 1.6: part of another
                     return Storage(np.dtype(dtype), key, count, offset)
@@ -165,8 +170,8 @@ def build(name: str, arguments: tuple[Any, ...]) -> Any:
         ):
             return _tensor(name, arguments, dtype.removeprefix("torch."))
         case (_, (Placeholder(name=kind), *_)) if name in _MAKERS:
-            return Placeholder(kind, made=True)
-    return Placeholder(name, made=True)
+            return Placeholder(kind)
+    return Placeholder(name)
 
 
 def _tensor(
@@ -183,5 +188,5 @@ def _tensor(
                 kind = np.dtype(_DTYPES[dtype])
                 typed = Storage(kind, storage.key, storage.length // kind.itemsize)
                 return Tensor(typed, offset, shape, strides)
-            return Placeholder(f"torch.{dtype}", made=True)
-    return Placeholder(name, made=True)
+            return Placeholder(f"torch.{dtype}")
+    return Placeholder(name)
