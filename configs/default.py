@@ -74,6 +74,10 @@ def get_config() -> ConfigDict:
     # "timm:<name>" or "torchvision:<name>". Their classes must be the data's, in the
     # same order. None: no such weights.
     config.baseline.weights = config_dict.placeholder(str)
+    # Where the network lies in that file, such as "state_dict_ema" for an average of
+    # it: a key, keys joined by "/", or how its names begin. "": the usual places, the
+    # network itself before its averages.
+    config.baseline.weights_key = ""
     # Whether the classifier of baseline.weights is replaced by a new one, for other
     # classes. The baseline is then trained first, from these weights.
     config.baseline.replace_head = False

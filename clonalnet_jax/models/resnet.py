@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     BatchNorm,
@@ -30,15 +31,36 @@ class BasicBlock(nn.Module):
     conv: ModuleFactory
     norm: ModuleFactory
     last_norm: ModuleFactory
+    padded_shortcuts: bool
+    separable: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Maps `[b, h, w, c]` to `[b, h / stride, w / stride, width]`."""
-        y = self.conv(self.width, 3, self.stride, name="conv1")(x)
+        conv = partial(SeparableConv, self.conv) if self.separable else self.conv
+        y = conv(self.width, 3, self.stride, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y))
-        y = self.conv(self.width, 3, name="conv2")(y)
+        y = conv(self.width, 3, name="conv2")(y)
         y = self.last_norm(name="bn2")(y)
         return nn.relu(_shortcut(self, x, self.width) + y)
+
+
+class SeparableConv(nn.Module):
+    """A depthwise convolution and then a 1x1 one, without anything between them."""
+
+    conv: ModuleFactory
+    features: int
+    kernel: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Maps `[b, h, w, c]` to `[b, h / stride, w / stride, features]`."""
+        inner = x.shape[-1]
+        x = self.conv(inner, self.kernel, self.stride, groups=inner, name="depthwise")(
+            x
+        )
+        return self.conv(self.features, 1, name="pointwise")(x)
 
 
 class Bottleneck(nn.Module):
@@ -53,6 +75,7 @@ class Bottleneck(nn.Module):
     conv: ModuleFactory
     norm: ModuleFactory
     last_norm: ModuleFactory
+    padded_shortcuts: bool
     groups: int
     group_width: int
 
@@ -72,6 +95,11 @@ class Bottleneck(nn.Module):
 def _shortcut(block: BasicBlock | Bottleneck, x: Array, width: int) -> Array:
     if block.stride == 1 and x.shape[-1] == width:
         return x
+    if block.padded_shortcuts:
+        missing = width - x.shape[-1]
+        channels = (missing // 2, missing - missing // 2)
+        x = x[:, :: block.stride, :: block.stride]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), channels))
     x = block.conv(width, 1, block.stride, name="downsample_0")(x)
     return block.norm(name="downsample_1")(x)
 
@@ -96,6 +124,13 @@ class ResNet(nn.Module):
       stem_stride: Stride of the first convolution. None means 1 with `small_stem` and 2
         without. With `small_stem`, a 2 quarters the work, which helps with large images
         or small machines.
+      pooled_stem: Whether max pooling follows the small stem, too. It always follows
+        the large one.
+      padded_shortcuts: Whether a shortcut to more channels drops pixels and adds zeros,
+        half of them before and half of them after its channels, instead of a 1x1
+        convolution (He et al. 2016, option A).
+      separable: Whether each 3x3 convolution of a `BasicBlock` is a depthwise one and
+        then a 1x1 one.
       zero_init_residual: Whether each residual branch starts as 0 (Goyal et al. 2017).
       dtype: Dtype of the computation up to the classifier.
     """
@@ -105,6 +140,9 @@ class ResNet(nn.Module):
         "small_stem",
         "stem_width",
         "stem_stride",
+        "pooled_stem",
+        "padded_shortcuts",
+        "separable",
         "zero_init_residual",
     )
 
@@ -117,6 +155,9 @@ class ResNet(nn.Module):
     small_stem: bool = False
     stem_width: int | None = None
     stem_stride: int | None = None
+    pooled_stem: bool = False
+    padded_shortcuts: bool = False
+    separable: bool = False
     zero_init_residual: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -131,11 +172,7 @@ class ResNet(nn.Module):
         gain = (
             nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
         )
-        block: ModuleFactory = BasicBlock
-        if self.bottleneck:
-            block = partial(
-                Bottleneck, groups=self.groups, group_width=self.group_width
-            )
+        block = self._block()
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
                 x = block(
@@ -144,16 +181,29 @@ class ResNet(nn.Module):
                     conv=make_conv,
                     norm=norm,
                     last_norm=partial(norm, scale_init=gain),
+                    padded_shortcuts=self.padded_shortcuts,
                     name=f"layer{stage + 1}_{index}",
                 )(x)
         x = global_mean(tap(self, x))
         return head(self.num_classes, dtype=self.dtype, name="fc")(x)
+
+    def _block(self) -> ModuleFactory:
+        if not self.bottleneck:
+            return partial(BasicBlock, separable=self.separable)
+        if self.separable:
+            raise UserError(
+                "separable",
+                got="True for a network of bottlenecks",
+                expected="a network of basic blocks, such as resnet18 or resnet20",
+                remedy="leave the model's option separable out",
+            )
+        return partial(Bottleneck, groups=self.groups, group_width=self.group_width)
 
     def _stem(self, images: Array, conv: ModuleFactory, norm: ModuleFactory) -> Array:
         kernel, stride = (3, 1) if self.small_stem else (7, 2)
         width = self.stem_width or self.width
         x = conv(width, kernel, self.stem_stride or stride, name="conv1")(images)
         x = nn.relu(norm(name="bn1")(x))
-        if self.small_stem:
+        if self.small_stem and not self.pooled_stem:
             return x
         return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))

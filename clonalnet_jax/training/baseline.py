@@ -55,7 +55,8 @@ def given_baseline(experiment: Experiment) -> Network | None:
     if config.weights is None or config.replace_head:
         return None
     model = experiment.make_network(config)
-    variables = read_weights(config, model, experiment.dataset.image_shape)
+    shape, say = experiment.dataset.image_shape, experiment.journal.say
+    variables = read_weights(config, model, shape, say=say)
     experiment.journal.say(f"baseline: {config.model} from {config.weights}")
     return Network(
         model,
@@ -86,7 +87,7 @@ def starting_weights(experiment: Experiment) -> Variables | None:
         f"baseline: {config.model} from {config.weights}, but for its classifier "
         f"{'.'.join(head)}, which starts random; it is trained before it teaches"
     )
-    return read_weights(config, model, shape, without=head)
+    return read_weights(config, model, shape, without=head, say=experiment.journal.say)
 
 
 def _from_checkpoint(experiment: Experiment) -> Network:

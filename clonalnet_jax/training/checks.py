@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     "baseline.options": options(),
     "baseline.checkpoint": text("runs/digits/baseline", optional=True),
     "baseline.weights": text("torchvision:resnet18", optional=True),
+    "baseline.weights_key": text("state_dict_ema", empty=True),
     "baseline.replace_head": flag(),
     "baseline.fold_batch_norm": flag(),
     "baseline.compute_dtype": choice(_DTYPES, optional=True),

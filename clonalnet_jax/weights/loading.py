@@ -1,6 +1,6 @@
 """Variables of one of our networks from somebody else's file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -10,9 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.state import Variables
-from clonalnet_jax.weights.names import from_torch
-from clonalnet_jax.weights.reading import read_state_dict
-from clonalnet_jax.weights.sources import find_weights
+from clonalnet_jax.weights.names import from_torch, wanted_names
+from clonalnet_jax.weights.reading import read_checkpoint
+from clonalnet_jax.weights.sources import check_architecture, find_weights
+from clonalnet_jax.weights.spellings import respell
 
 
 def read_weights(
@@ -21,25 +22,39 @@ def read_weights(
     image_shape: Sequence[int],
     *,
     without: tuple[str, ...] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Variables:
     """Variables of a network from the PyTorch file of `config.baseline.weights`.
 
     Args:
-      config: `config.baseline`.
-      model: the network.
-      image_shape: `(height, width, channels)`.
+      config: Section `config.baseline`.
+      model: Network that the weights are of.
+      image_shape: Height, width and channels of an image.
       without: Path of a layer to leave out; see `weights.from_torch`.
+      say: Called with what was taken from the file and under which other names.
 
     Returns:
       NumPy arrays, float32.
 
     Raises:
-      UserError: the file cannot be read, or its tensors are not the network's.
+      UserError: The file cannot be read, its tensors are not the network's, or they
+        hold what no trained network can.
     """
+    check_architecture(config.weights, config.model)
     path = find_weights(config.weights)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
-    state = read_state_dict(path)
+    state = read_checkpoint(path, key=config.weights_key)
     source = str(path) if ":" not in config.weights else f"{config.weights} ({path})"
-    variables = from_torch(state, shapes, source=source, without=without)
+    names = [*state.tensors, *state.others]
+    ours, spellings = respell(names, wanted_names(shapes), source=source)
+    if notes := [*state.notes, *spellings]:
+        say(f"weights {source}: {'; '.join(notes)}")
+    variables = from_torch(
+        {ours[name]: array for name, array in state.tensors.items()},
+        shapes,
+        source=source,
+        without=without,
+        others={ours[name]: what for name, what in state.others.items()},
+    )
     return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)

@@ -8,6 +8,7 @@ array keeps its name and shape. There are no tables of names.
 """
 
 import re
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import chex
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.mismatches import check_values, mismatch
 
 _LEAVES = {
     "kernel": "weight",
@@ -23,9 +24,10 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# What PyTorch counts for a momentum that nobody here uses.
-_COUNTER = "num_batches_tracked"
-_SHOWN = 10
+# What PyTorch, its averaged models and counters of operations count: no weights.
+_COUNTERS = frozenset(
+    {"num_batches_tracked", "n_averaged", "total_ops", "total_params"}
+)
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -42,7 +44,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         name = torch_name(path[1:])
         state[name] = np.array(_turn(np.asarray(array), path[-1]), order="C")
         if path[-1] == "var":
-            counter = name.removesuffix("running_var") + _COUNTER
+            counter = name.removesuffix("running_var") + "num_batches_tracked"
             state[counter] = np.zeros((), np.int64)
     return state
 
@@ -53,34 +55,33 @@ def from_torch(
     *,
     source: str,
     without: tuple[str, ...] | None = None,
+    others: Mapping[str, str] = types.MappingProxyType({}),
 ) -> dict[str, chex.ArrayTree]:
     """Variables of ours from a PyTorch state dict; every tensor is accounted for.
 
     Args:
-      state: arrays by PyTorch's names.
-      shapes: the variables' shapes, as `jax.eval_shape` of the network's init gives.
+      state: Arrays by PyTorch's names.
+      shapes: Shapes of the variables, as `jax.eval_shape` of the network's init gives.
       source: Name of the state dict, for the error.
-      without: path of a module whose tensors are neither needed nor read, such as a
+      without: Path of a module whose tensors are neither needed nor read, such as a
         classifier that is replaced.
+      others: What the source has instead of a tensor, by the name that asks for it.
 
     Returns:
       `params` and `batch_stats` as NumPy arrays; without those of `without`.
 
     Raises:
-      UserError: tensors are missing, unexpected or of another shape; names them all.
+      UserError: Tensors are missing, unexpected or of another shape, or hold what no
+        trained network can; names them all.
     """
-    wanted = {
-        torch_name(path[1:]): (path, leaf.shape)
-        for path, leaf in flatten_dict(dict(shapes)).items()
-        if without is None or path[1:-1] != without
-    }
+    wanted = wanted_names(shapes, without)
     prefix = torch_name((*without, "")) if without else None
     given = {
         name: np.asarray(array)
         for name, array in state.items()
-        if not name.endswith(_COUNTER) and not (prefix and name.startswith(prefix))
+        if not is_counter(name) and not (prefix and name.startswith(prefix))
     }
-    variables, misshaped = {}, []
+    variables, misshaped = {}, {}
     for name, (path, shape) in wanted.items():
         if name not in given:
             continue
@@ -89,26 +90,37 @@ def from_torch(
             variables[path] = np.ascontiguousarray(array)
         else:
             expected = _turn(np.empty(shape), path[-1]).shape
-            misshaped.append(f"{name} {given[name].shape}, not {expected}")
-    missing = [name for name in wanted if name not in given]
+            misshaped[name] = f"{given[name].shape}, not {expected}"
+    missing = {name: others.get(name, "") for name in wanted if name not in given}
     unexpected = [name for name in given if name not in wanted]
     if missing or unexpected or misshaped:
-        raise UserError(
-            f"weights {source}",
-            got="; ".join(
-                f"{len(names)} {what}: {_list(names)}"
-                for what, names in (
-                    ("missing", missing),
-                    ("unexpected", unexpected),
-                    ("of another shape", misshaped),
-                )
-                if names
-            ),
-            expected=f"exactly the {len(wanted)} tensors of the network",
-            remedy="check config.baseline.model and .options; for a classifier of "
-            "another size set --config.baseline.replace_head",
-        )
+        raise mismatch(source, wanted, missing, unexpected, misshaped)
+    check_values({name: given[name] for name in wanted}, source)
     return unflatten_dict(variables)
+
+
+def wanted_names(
+    shapes: Mapping[str, Any], without: tuple[str, ...] | None = None
+) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """PyTorch's names of a network's variables.
+
+    Args:
+      shapes: Shapes of the variables, as `jax.eval_shape` of the network's init gives.
+      without: Path of a module to leave out.
+
+    Returns:
+      By PyTorch's name, the variable's path in ours and its shape in ours.
+    """
+    return {
+        torch_name(path[1:]): (path, leaf.shape)
+        for path, leaf in flatten_dict(dict(shapes)).items()
+        if without is None or path[1:-1] != without
+    }
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor of this name counts something, and so is no weight."""
+    return name.rpartition(".")[2] in _COUNTERS
 
 
 def torch_name(path: tuple[str, ...]) -> str:
@@ -129,8 +141,3 @@ def _turn_back(array: np.ndarray, leaf: str) -> np.ndarray:
     if leaf != "kernel" or array.ndim not in (2, 4):
         return array
     return array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0))
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

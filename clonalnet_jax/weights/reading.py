@@ -1,202 +1,187 @@
 """State dicts from files, without PyTorch and without trusting them.
 
-A `.pth` file is a pickle, and unpickling runs whatever its author wrote. Here only
-what a state dict is made of may be named in it: ordered dicts, tensors and their
-storages. Everything else is refused before it is called.
+A `.pth` file is a pickle, and unpickling runs whatever its author wrote. Here it is
+read as data (`pickles.py`), and the tensors of one state dict are made into arrays.
 """
 
+import contextlib
+import functools
 import io
-import math
-import pickle
+import mmap
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import deserialize
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.formats import check_archive, kind_of, refusal
+from clonalnet_jax.weights.pickles import read_pickle
+from clonalnet_jax.weights.tensors import Storage, Tensor, build, read_tensor, refer
+from clonalnet_jax.weights.wrappers import take_out
 
-_STORAGES = {
-    "BFloat16Storage": jnp.bfloat16,
-    "BoolStorage": np.bool_,
-    "ByteStorage": np.uint8,
-    "CharStorage": np.int8,
-    "DoubleStorage": np.float64,
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "IntStorage": np.int32,
-    "LongStorage": np.int64,
-    "ShortStorage": np.int16,
+_SAFETENSORS: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "F8_E4M3": jnp.float8_e4m3fn,
+    "F8_E5M2": jnp.float8_e5m2,
 }
-# Where training programs keep the state dict in what they save, best first.
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+# Reads the bytes of a storage, given its key.
+_Load = Callable[[str], bytes]
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Reads a `.safetensors`, `.pth`, `.pt` or `.bin` file.
+class StateDict(NamedTuple):
+    """What was taken out of a file.
+
+    Attributes:
+      tensors: Arrays by PyTorch's names.
+      others: What the file has instead of a tensor, by the name that asks for it.
+      notes: What was taken and what was left out, in words.
+    """
+
+    tensors: dict[str, np.ndarray]
+    others: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def read_state_dict(path: Path, *, key: str = "") -> dict[str, np.ndarray]:
+    """Reads a file of weights; see `read_checkpoint`.
 
     Args:
-      path: the file. A state dict inside `state_dict`, `model` or their EMA is found,
-        and the prefix `module.` of data-parallel training dropped.
+      path: The file.
+      key: Where the state dict lies in it; see `config.baseline.weights_key`.
 
     Returns:
-      Arrays by PyTorch's names.
+      Arrays by PyTorch's names, which may be read-only.
 
     Raises:
-      UserError: the file is missing, damaged, in PyTorch's format of before 2020, or
-        names something that a state dict does not need.
+      UserError: It cannot be read; says what it is instead.
+    """
+    return read_checkpoint(path, key=key).tensors
+
+
+def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
+    """Reads the state dict of a file that safetensors or any PyTorch has written.
+
+    Args:
+      path: The file, of any name.
+      key: Where the state dict lies in it: a key, keys joined by `/`, or the prefix of
+        the names wanted. If it is empty, it is looked for where training programs put
+        it, the network's own weights before their averages.
+
+    Returns:
+      The tensors, without counters and without a prefix that a wrapper has put before
+      all of them.
+
+    Raises:
+      UserError: The file is missing, damaged or something else, or has no state dict.
     """
     if not path.is_file():
         raise UserError(
             f"weights {path}",
-            got="no such file",
+            got="a folder" if path.is_dir() else "no such file",
             expected="a .safetensors or .pth file",
             remedy="check --config.baseline.weights",
         )
-    if path.suffix == ".safetensors":
-        try:
-            return _without_prefix(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
-    return _state_dict_of(path, _unpickle(path))
-
-
-def _unpickle(path: Path) -> Any:
+    opened = {"safetensors": _safetensors, "zip": _zip, "legacy": _legacy}
     try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-            root = name.removesuffix("data.pkl")
-
-            def load_storage(key: str) -> bytes:
-                return archive.read(f"{root}data/{key}")
-
-            return _Unpickler(archive.read(name), load_storage, path).load()
-    except zipfile.BadZipFile as error:
-        raise UserError(
-            f"weights {path}",
-            got="not a zip file: damaged, or saved by PyTorch before 1.6",
-            expected="what torch.save writes since 2020",
-            remedy="load it with torch.load(..., weights_only=True) where you trust "
-            "it, and save it again, best with safetensors",
-        ) from error
+        with opened[kind_of(path)](path) as (content, load):
+            taken = take_out(content, key, source=str(path))
+            tensors = {
+                name: read_tensor(value, load) if isinstance(value, Tensor) else value
+                for name, value in taken.tensors.items()
+            }
     except UserError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise _unreadable(path, error) from error
+    except Exception as error:  # a damaged file raises nearly anything
+        raise refusal(
+            path,
+            f"cannot be read: {type(error).__name__}: {error}",
+            "it is damaged or cut off: download or copy it again",
+        ) from error
+    return StateDict(tensors, taken.others, taken.notes)
 
 
-class _Storage(NamedTuple):
-    array: np.ndarray
+@contextlib.contextmanager
+def _safetensors(path: Path) -> Iterator[tuple[Any, _Load]]:
+    arrays = {}
+    for name, entry in deserialize(path.read_bytes()):
+        dtype = _SAFETENSORS.get(entry["dtype"])
+        if dtype is None:
+            raise ValueError(f"{name} has the dtype {entry['dtype']}")
+        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    yield arrays, _no_storage
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the names in `_ALLOWED` and those of storages, and no others.
-
-    A pickle may also set attributes on what it is given, so it is given nothing that
-    has any to set: names, built-in types and objects without attributes.
-    """
-
-    def __init__(
-        self, content: bytes, load_storage: Callable[[str], bytes], path: Path
-    ) -> None:
-        super().__init__(io.BytesIO(content))
-        self._load_storage = load_storage
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return name
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        raise UserError(
-            f"weights {self._path}",
-            got=f"a pickle that asks for {module}.{name}",
-            expected="tensors and nothing else; it was not run",
-            remedy="get the weights as .safetensors, or, if you trust the file, save "
-            "its state_dict() alone",
-        )
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, name, key, _, count = pid
-        if kind != "storage":
-            raise ValueError(f"a reference to a {kind}, not to a storage")
-        content = self._load_storage(key)
-        return _Storage(np.frombuffer(content, _STORAGES[name], count))
+def _no_storage(key: str) -> bytes:
+    raise ValueError(f"no storage {key}")
 
 
-class _RebuildTensor:
-    """PyTorch's `_rebuild_tensor_v2`, for a storage of ours."""
+@contextlib.contextmanager
+def _zip(path: Path) -> Iterator[tuple[Any, _Load]]:
+    """What torch.save writes from 1.6 on: a pickle and a file for each storage."""
+    with zipfile.ZipFile(path) as archive:
+        root = check_archive(path, archive)
+        left = path.stat().st_size
 
-    __slots__ = ()
+        @functools.cache
+        def read(name: str) -> bytes:
+            nonlocal left
+            left -= archive.getinfo(root + name).file_size
+            # torch.save does not compress, so that nothing here can unpack to more.
+            if left < 0:
+                raise ValueError("its parts hold more than the file: compressed")
+            return archive.read(root + name)
 
-    def __call__(
-        self,
-        storage: _Storage,
-        offset: int,
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-        *_: Any,
-    ) -> np.ndarray:
-        array = storage.array
-        last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-        # as_strided reads wherever it is told to, so the file must not tell it; nor
-        # may a stride of 0 make a few bytes fill the memory.
-        inside = min(offset, *strides, 0) >= 0 and (0 in shape or last < array.size)
-        if not inside or math.prod(shape) > array.size:
-            raise ValueError("a tensor lies outside its storage")
-        byte_strides = [stride * array.itemsize for stride in strides]
-        view = np.lib.stride_tricks.as_strided(array[offset:], shape, byte_strides)
-        return np.array(view)
+        if f"{root}byteorder" in archive.namelist() and read("byteorder") != b"little":
+            raise ValueError("saved on a big-endian machine")
+        # Not from the archive itself: reading as much as a pickle says takes memory.
+        content = read_pickle(io.BytesIO(read("data.pkl")), build, refer)
+        yield content, lambda key: read(f"data/{key}")
 
 
-class _RebuildParameter:
-    """PyTorch's `_rebuild_parameter`."""
+@contextlib.contextmanager
+def _legacy(path: Path) -> Iterator[tuple[Any, _Load]]:
+    """What torch.save wrote before 1.6: five pickles, and then the storages."""
+    sizes: dict[str, int] = {}
 
-    __slots__ = ()
+    def note(identifier: Any) -> Any:
+        value = refer(identifier)
+        if isinstance(value, Storage):
+            sizes[value.key] = value.dtype.itemsize
+        return value
 
-    def __call__(self, data: np.ndarray, *_: Any) -> np.ndarray:
-        return data
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
-    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
-    ("torch", "Size"): tuple,
-}
-
-
-def _state_dict_of(path: Path, content: Any) -> dict[str, np.ndarray]:
-    for wrapper in _WRAPPERS:
-        inner = content.get(wrapper) if isinstance(content, Mapping) else None
-        if isinstance(inner, Mapping):
-            content = inner
-            break
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, np.ndarray) for value in content.values()
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        raise UserError(
-            f"weights {path}",
-            got=f"a {type(content).__name__} without a state dict",
-            expected="tensors by name, or those under 'state_dict' or 'model'",
-            remedy="save model.state_dict()",
-        )
-    return _without_prefix(content)
-
-
-def _without_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix("module."): array for name, array in state.items()}
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"weights {path}",
-        got=f"cannot be read: {type(error).__name__}: {error}",
-        expected="a whole .safetensors or .pth file",
-        remedy="download or copy it again",
-    )
+        pickles = cast(BinaryIO, content)
+        _magic, _version, system = (read_pickle(pickles, build, note) for _ in range(3))
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            raise ValueError("saved on a big-endian machine")
+        saved = read_pickle(pickles, build, note)
+        keys = read_pickle(pickles, build, note)
+        places: dict[str, slice] = {}
+        for key in keys:
+            count = int.from_bytes(content.read(8), "little")
+            start = content.tell()
+            end = start + count * sizes[key]
+            if end > len(content):
+                raise ValueError(f"storage {key} lies behind the end of the file")
+            places[key] = slice(start, end)
+            content.seek(end)
+        yield saved, functools.cache(lambda key: content[places[key]])

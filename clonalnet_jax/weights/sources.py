@@ -1,9 +1,57 @@
 """Where weights are found: a file, timm's hub, torchvision's cache."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 from clonalnet_jax.errors import UserError
+
+# Architectures of timm with the tensors of a ResNet of ours and another function:
+# anti-aliased by average pooling or blurring where ours has a stride.
+_LOOKALIKES = re.compile(r"(resnet|resnext|wide_resnet)(aa|blur)\d")
+
+
+def check_architecture(weights: str, model: str) -> None:
+    """Refuses weights whose tensors would fit, and whose network is another one.
+
+    Args:
+      weights: Value of `config.baseline.weights`.
+      model: Network of ours that they are meant for.
+
+    Raises:
+      UserError: The name, or the config that the hub has beside the weights, names an
+        architecture that computes something else with the same tensors.
+    """
+    source, _, name = weights.partition(":")
+    if source != "timm":
+        return
+    architecture = name.rpartition("/")[2].partition(".")[0]
+    if not _LOOKALIKES.match(architecture):
+        architecture = _architecture_on_hub(name)
+    if _LOOKALIKES.match(architecture):
+        raise UserError(
+            f"config.baseline.weights {weights}",
+            got=f"weights of {architecture}, which has the same tensors but blurs or "
+            "averages before its strides",
+            expected=f"weights of {model}",
+            remedy=f"choose others, such as timm:{model} with one of its tags",
+        )
+
+
+def _architecture_on_hub(name: str) -> str:
+    """What `config.json` beside the weights says; empty where it cannot be had."""
+    try:
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(_repository(name), "config.json")
+        return str(json.loads(Path(path).read_bytes()).get("architecture", ""))
+    except Exception:  # as below; without it, the weights themselves say what is wrong
+        return ""
+
+
+def _repository(name: str) -> str:
+    return name if "/" in name else f"timm/{name}"
 
 
 def find_weights(weights: str) -> Path:
@@ -39,7 +87,7 @@ def _from_hub(name: str) -> Path:
             expected="it, to download or to find its cache",
             remedy='pip install "clonalnet-jax[hub]", or give a .safetensors file',
         ) from error
-    repository = name if "/" in name else f"timm/{name}"
+    repository = _repository(name)
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # no network, no such name, no permission: a dozen types

@@ -16,6 +16,8 @@ from clonalnet_jax.training.optimizers import make_optimizer
 from clonalnet_jax.weights import to_torch
 
 torch, torchvision, timm = bridge.import_torch()
+from torch.nn import functional as F  # noqa: E402 - as below
+
 from benchmarks import torch_networks  # noqa: E402 - it imports torch, so only behind the skip
 
 IMAGENET = [name for name in model_names() if native_size(name) == 224]
@@ -80,6 +82,57 @@ def test_logits_of_small_image_networks(name, size, record_property):
     difference = logits_difference(name, size)
     record_property("relative_difference", difference)
     assert difference < TOLERANCE
+
+
+class Pooled(torch_networks.CifarResNet):
+    """A small stem with max pooling (huyvnphan's PyTorch_CIFAR10)."""
+
+    def forward(self, x):
+        """Images to logits."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for layer in self.layers:
+            x = getattr(self, layer)(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class Padding(torch.nn.Module):
+    """Shortcut A (akamaster's pytorch_resnet_cifar10)."""
+
+    def forward(self, x):
+        """Half the pixels of each axis, and twice the channels."""
+        added = x.shape[1] // 2
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, added, added))
+
+
+def padded(network):
+    """The network with shortcuts A."""
+    for layer in ("layer2", "layer3"):
+        getattr(network, layer)[0].downsample = Padding()
+    return network
+
+
+OPTIONAL = {
+    "pooled_stem": ("resnet18_small", Pooled([2] * 4, (64, 64, 128, 256, 512), 10)),
+    "padded_shortcuts": ("resnet14", padded(torch_networks.make("resnet14", 10))),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONAL)
+@pytest.mark.parametrize("size", [32, 37])
+def test_logits_of_optional_shapes(option, size):
+    name, reference = OPTIONAL[option]
+    bridge.randomise(torch, reference)
+    model = create_model(name, 10, **{option: True})
+    images = bridge.random_images(size)
+    variables = bridge.variables_of(reference, model, images)
+    with torch.no_grad():
+        expected = reference.eval()(bridge.nchw(torch, images)).numpy()
+    logits = model.apply(variables, jnp.array(images), train=False)
+    assert bridge.relative_difference(logits, expected) < TOLERANCE
+    # The option matters: without it, the same images have other logits.
+    if option == "pooled_stem":
+        plain = create_model(name, 10).apply(variables, images, train=False)
+        assert bridge.relative_difference(plain, expected) > 100 * TOLERANCE
 
 
 # One network of each kind of block; dropout and stochastic depth are 0.

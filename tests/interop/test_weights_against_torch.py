@@ -1,5 +1,9 @@
 """Weights to PyTorch and back, through the files that people have."""
 
+import sys
+import warnings
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -14,6 +18,9 @@ from clonalnet_jax.training import story
 from clonalnet_jax.weights import read_state_dict
 
 torch, torchvision, _ = bridge.import_torch()
+sys.path.append(str(Path(__file__).parents[1] / "weights"))
+from written_by_torch import save_legacy, save_zip  # noqa: E402 - only behind the path
+
 SIZE, CLASSES = 48, ("ant", "bee", "cat")  # of the fixtures
 
 
@@ -37,16 +44,52 @@ def make_config(folder, **baseline):
     ],
     ids=["bare", "state_dict", "data parallel"],
 )
-def test_what_torch_saves_is_read_bit_for_bit(tmp_path, wrap):
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_what_torch_saves_is_read_bit_for_bit(tmp_path, wrap, zipped):
     network = bridge.randomise(torch, torchvision.models.resnet18(num_classes=7))
     state = network.half().state_dict()
     # A view with strides of its own, as transposed or tied weights are saved.
     state["fc.weight"] = torch.randn(512, 7).T
-    torch.save(wrap(state), tmp_path / "a.pth")
-    read = read_state_dict(tmp_path / "a.pth")
-    assert read.keys() == state.keys()
+    path = tmp_path / "a.pth"
+    torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
+    read = read_state_dict(path)
+    assert read.keys() == {name for name in state if "num_batches" not in name}
     for name, array in read.items():
         np.testing.assert_array_equal(array, state[name].numpy())
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "int8"]
+)
+def test_what_torch_saves_is_read_in_every_dtype(tmp_path, dtype):
+    tensor = torch.linspace(-2, 2, 12).reshape(3, 4).to(getattr(torch, dtype))
+    torch.save({"parameter": torch.nn.Parameter(tensor, False)}, tmp_path / "a.pth")
+    array = read_state_dict(tmp_path / "a.pth")["parameter"]
+    assert array.dtype.name == dtype
+    np.testing.assert_array_equal(array.astype(np.float64), tensor.double().numpy())
+
+
+def test_a_whole_pickled_network_is_refused_by_the_name_of_its_class(tmp_path):
+    torch.save(torchvision.models.resnet18(), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"asks for torchvision\.models\.resnet\.Re"):
+        read_state_dict(tmp_path / "a.pth")
+
+
+def test_a_torchscript_archive_is_refused_by_what_it_is(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is on its way out
+        torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(UserError, match="a TorchScript archive"):
+        read_state_dict(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy])
+def test_the_files_of_the_other_tests_are_torchs(tmp_path, save):
+    whole = np.arange(6, dtype=np.float32).reshape(2, 3)
+    state = {"a.weight": whole.T, "b": {"c": whole}}
+    read = torch.load(save(state, tmp_path / "a.pth"), weights_only=True)
+    np.testing.assert_array_equal(read["a.weight"].numpy(), whole.T)
+    np.testing.assert_array_equal(read["b"]["c"].numpy(), whole)
 
 
 def test_bring_a_checkpoint_clone_it_and_take_the_clone_back(
@@ -105,6 +148,6 @@ def test_a_malicious_file_is_refused_by_the_program(tmp_path, folder):
 
     torch.save({"state_dict": {"conv1.weight": Malicious()}}, tmp_path / "bad.pth")
     config = make_config(folder, weights=str(tmp_path / "bad.pth"))
-    with pytest.raises(UserError, match=r"asks for __builtin__\.exec"):
+    with pytest.raises(UserError, match=r"asks for __builtin__\.exec, which is not"):
         story.train(config, tmp_path / "run")
     assert not (tmp_path / "owned").exists()

@@ -150,6 +150,63 @@ def test_a_small_stem_is_an_option_of_every_resnet():
     assert optional == named
 
 
+def test_a_pooled_small_stem_halves_the_sides_and_keeps_the_variables():
+    plain = create_model("resnet18_small", 10)
+    pooled = create_model("resnet18_small", 10, pooled_stem=True)
+    assert shapes(plain)[1] == shapes(pooled)[1]
+    ratio = count_multiply_adds(plain, (32, 32, 3)) / count_multiply_adds(
+        pooled, (32, 32, 3)
+    )
+    assert 3.5 < ratio < 4
+    # The large one is pooled in any case.
+    large = [create_model("resnet18", 10, pooled_stem=p) for p in (False, True)]
+    assert len({count_multiply_adds(model, (64, 64, 3)) for model in large}) == 1
+
+
+@pytest.mark.parametrize(
+    ("block", "channels"), [("layer2_0", (8, 16, 8)), ("layer1_0", (0, 16, 0))]
+)
+def test_padded_shortcuts_drop_pixels_and_surround_the_channels(rng, block, channels):
+    model = create_model("resnet8", 10, padded_shortcuts=True)
+    images = jnp.array(rng.standard_normal((2, 9, 9, 3)), jnp.float32)
+    _, variables = shapes(model, (9, 9, 3))
+    assert "downsample_0" not in variables["params"][block]
+    variables = jax.tree.map(partial(random_values, rng), variables)
+    # With a branch that adds nothing, a block is its shortcut.
+    for name in ("scale", "bias"):
+        zeros = jnp.zeros_like(variables["params"][block]["bn2"][name])
+        variables["params"][block]["bn2"][name] = zeros
+    _, state = model.apply(
+        variables, images, train=False, capture_intermediates=True, mutable=True
+    )
+    seen = state["intermediates"]
+    before = "bn1" if block == "layer1_0" else "layer1_0"
+    x = jax.nn.relu(seen[before]["__call__"][0])
+    left, kept, right = channels
+    stride = 1 if left == 0 else 2
+    expected = np.zeros((*x[:, ::stride, ::stride].shape[:3], left + kept + right))
+    expected[..., left : left + kept] = x[:, ::stride, ::stride]
+    np.testing.assert_array_equal(seen[block]["__call__"][0], expected)
+
+
+def test_padded_shortcuts_of_bottlenecks_keep_the_network_whole():
+    logits, variables = shapes(create_model("resnet50", 10, padded_shortcuts=True))
+    assert logits.shape == (2, 10)
+    assert "downsample_0" not in variables["params"]["layer1_0"]
+
+
+def test_separable_convolutions_are_a_depthwise_and_a_pointwise_one():
+    _, variables = shapes(create_model("resnet8", 10, separable=True))
+    conv1 = variables["params"]["layer2_0"]["conv1"]
+    assert conv1["depthwise"]["kernel"].shape == (3, 3, 1, 16)
+    assert conv1["pointwise"]["kernel"].shape == (1, 1, 16, 32)
+
+
+def test_separable_convolutions_are_refused_for_bottlenecks():
+    with pytest.raises(UserError, match="separable"):
+        shapes(create_model("resnet50", 10, separable=True))
+
+
 def test_zero_init_residual_starts_each_block_as_its_shortcut():
     model = create_model("resnet8", 10, zero_init_residual=True)
     init = jax.jit(partial(model.init, train=False))
@@ -223,6 +280,10 @@ def test_features_are_there_for_every_network(name):
         ("resnet8", {"stem_stride": "2"}, "a positive integer"),
         ("resnet8", {"small_stem": 1}, "True or False"),
         ("resnet50", {"bottleneck": False}, "unknown option"),
+        ("resnet20", {"padded_shortcuts": "A"}, "True or False"),
+        ("wrn_16_1", {"padded_shortcuts": True}, "unknown option"),
+        ("mobilenet_v2", {"pooled_stem": True}, "unknown option"),
+        ("vgg8", {"separable": True}, "unknown option"),
         ("vit_small_patch16_224", {"image_size": None}, "a positive integer"),
     ],
 )

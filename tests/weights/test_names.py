@@ -22,7 +22,10 @@ def shapes_of(name, num_classes=10, size=64):
 
 
 def fill(shapes, rng):
-    return jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
+    """Random values above zero, as variances are."""
+    return jax.tree.map(
+        lambda leaf: rng.random(leaf.shape, np.float32) + np.float32(0.1), shapes
+    )
 
 
 @pytest.mark.parametrize(

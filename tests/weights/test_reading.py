@@ -1,17 +1,18 @@
 """Files of weights: those that are read, and those that are refused unread."""
 
 import contextlib
-import os
-import pickle
+import io
 import zipfile
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from written_by_torch import Call, save_legacy, save_safetensors, save_zip
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.weights import find_weights, read_state_dict
+from clonalnet_jax.weights.sources import check_architecture
 
 
 def zipped(path, pickled, storages=()):
@@ -21,57 +22,6 @@ def zipped(path, pickled, storages=()):
         for key, content in storages:
             archive.writestr(f"archive/data/{key}", content)
     return path
-
-
-class Malicious:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
-
-
-@pytest.mark.parametrize("hide", [lambda x: x, lambda x: {"a": x}, lambda x: [{1: x}]])
-def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, hide):
-    pickled = pickle.dumps(hide(Malicious(tmp_path / "owned")))
-    pickle.loads(pickled)  # it would work
-    (tmp_path / "owned").unlink()
-    path = zipped(tmp_path / "bad.pth", pickled)
-    with pytest.raises(UserError, match=r"asks for (posix|os)\.system"):
-        read_state_dict(path)
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize(
-    "call", ["builtins\neval", "builtins\ngetattr", "torch\nload", "os\nsystem"]
-)
-def test_no_other_function_can_be_named(tmp_path, call):
-    pickled = b"c" + call.encode() + b"\n(S'1'\ntR."
-    with pytest.raises(UserError, match="asks for"):
-        read_state_dict(zipped(tmp_path / "bad.pth", pickled))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        b"torch\nBFloat16Storage",
-        b"torch._utils\n_rebuild_tensor_v2",
-        b"torch._utils\n_rebuild_parameter",
-        b"collections\nOrderedDict",
-        b"torch\nSize",
-    ],
-)
-@pytest.mark.parametrize(
-    "state", [b"(N}S'dtype'\nS'evil'\nst", b"}S'dtype'\nS'evil'\ns"]
-)
-def test_a_pickle_cannot_change_what_it_names(tmp_path, name, state):
-    pickled = b"\x80\x02c" + name + b"\n" + state + b"b0}."
-    path = zipped(tmp_path / "bad.pth", pickled)
-    with pytest.raises(UserError, match="cannot be read"):
-        read_state_dict(path)
-    assert jnp.bfloat16.dtype == jnp.dtype("bfloat16")
 
 
 def test_prefixes_of_data_parallel_training_are_dropped(tmp_path):
@@ -129,20 +79,56 @@ def test_safetensors_are_read(tmp_path, rng):
     np.testing.assert_array_equal(read["a.weight"], arrays["a.weight"])
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02}q\x00."])
-def test_a_file_that_is_no_weights_is_named(tmp_path, suffix, content):
+def archive_of(*names):
+    """A zip file of empty files."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file"),
+        (b"hello", "none of the known formats"),
+        (b"\x80\x02}q\x00.", "a pickle that torch.save did not write"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in", "an HTML or XML page"),
+        (b'{"error": "Not found"}', "a JSON file"),
+        (b"\x1f\x8b\x08\x00", "a gzip file"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"a" + bytes(256) + b"ustar", "a tar archive"),
+        (archive_of("net/code/net.py", "net/data.pkl"), "a TorchScript archive"),
+        (archive_of("a.npy", "b.npy"), "a NumPy archive"),
+        (archive_of("net.pth", "read me"), 'a zip archive of "net.pth", "read me"'),
+    ],
+)
+def test_a_file_that_is_no_weights_says_what_it_is(tmp_path, suffix, content, what):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"a{suffix}"):
+    with pytest.raises(UserError, match=f"weights .*a{suffix}\n.*") as caught:
         read_state_dict(path)
+    assert what in str(caught.value)
 
 
-def test_a_truncated_file_is_named(tmp_path):
-    path = tensor_file(tmp_path / "a.pth")
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(UserError, match="damaged"):
+def test_a_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"got: *a folder"):
+        read_state_dict(tmp_path)
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy, save_safetensors])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
+def test_a_file_that_is_cut_off_is_named(tmp_path, save, part):
+    state = {"fc.weight": np.ones((10, 10), np.float32), "fc.bias": np.ones(10)}
+    path = save(state, tmp_path / "a.pth")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(UserError, match="damaged or cut off") as caught:
         read_state_dict(path)
+    assert "cannot be read" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -151,8 +137,73 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_pickle_of_something_else_is_named(tmp_path):
-    with pytest.raises(UserError, match="without a state dict"):
-        read_state_dict(zipped(tmp_path / "a.pth", pickle.dumps({"epoch": 3})))
+    path = save_zip({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r'without a state dict, .* "epoch", "args"'):
+        read_state_dict(path)
+
+
+def test_a_whole_pickled_model_is_named(tmp_path):
+    model = Call("torchvision.models.resnet", "ResNet", state={"training": True})
+    with pytest.raises(UserError, match=r"asks for torchvision\.models\.resnet\.Re"):
+        read_state_dict(save_zip(model, tmp_path / "a.pth"))
+    path = save_zip({"epoch": 3, "model": model}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r'"model": the file asks for torchvision\.'):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
+def test_both_formats_of_torch_are_read_bit_for_bit(tmp_path, rng, save, dtype):
+    whole = rng.normal(size=(4, 6)).astype(dtype) * 100
+    state = {"a.weight": whole, "b.weight": whole.T, "c.bias": whole[:, 0].copy()}
+    read = read_state_dict(save(state, tmp_path / "a.pth"))
+    assert read.keys() == state.keys()
+    for name, array in state.items():
+        assert read[name].dtype == dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float16, jnp.bfloat16, jnp.float8_e4m3fn, jnp.float8_e5m2]
+)
+def test_every_floating_point_dtype_of_safetensors_is_read(tmp_path, rng, dtype):
+    array = rng.normal(size=(2, 3)).astype(dtype)
+    path = save_safetensors({"a.weight": array}, tmp_path / "a.bin")
+    read = read_state_dict(path)["a.weight"]
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read.astype(np.float64), array.astype(np.float64))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    path = save_zip({"a.weight": np.zeros(10**6, np.float32)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match="compressed"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["timm:resnetaa50.a1h_in1k", "timm:resnetblur50.bt_in1k", "timm:timm/resnetblur18"],
+)
+def test_timms_networks_of_the_same_tensors_are_refused_by_name(name):
+    with pytest.raises(UserError, match="has the same tensors but blurs"):
+        check_architecture(name, "resnet50")
+
+
+def test_the_config_of_the_hub_is_asked_for_the_architecture(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra [hub]")
+    config = tmp_path / "config.json"
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repository, name: config)
+    config.write_text('{"architecture": "resnetblur50"}')
+    with pytest.raises(UserError, match="weights of resnetblur50"):
+        check_architecture("timm:somebody/anything", "resnet50")
+    for harmless in ('{"architecture": "resnet50"}', "[]", "{"):
+        config.write_text(harmless)
+        check_architecture("timm:somebody/anything", "resnet50")
 
 
 def test_a_path_is_itself(tmp_path):
