@@ -122,7 +122,8 @@ def get_config() -> ConfigDict:
     config.optimizer.betas = (0.9, 0.999)  # of "adamw"
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.decay_vectors = True  # biases and norms decay as kernels do
+    # Whether biases, norms, position embeddings and class tokens decay as kernels do.
+    config.optimizer.decay_vectors = True
     # Greatest norm of the whole gradient; None: as it comes.
     config.optimizer.clip_norm = config_dict.placeholder(float)
     config.optimizer.schedule = "cosine"  # "cosine", "step" or "constant"
