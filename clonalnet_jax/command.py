@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable_lines
 from clonalnet_jax.runtime.keyboard import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _no_backend(error: Exception) -> UserError:
 
 
 def _complain(message: str, *, code: int = 2) -> int:
-    print(f"ERROR: {message}", file=sys.stderr)
+    print(f"ERROR: {displayable_lines(message)}", file=sys.stderr)
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
         # An orderly end would wait for processes that wait for this one.

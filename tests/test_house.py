@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import clonalnet_jax
-
 from benchmarks.house import survey
 
 # From the roof down: a room imports only what stands to its right.

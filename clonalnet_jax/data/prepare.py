@@ -36,7 +36,7 @@ from clonalnet_jax.data.builders.image_folder import image_folder
 from clonalnet_jax.data.builders.tiny_imagenet import tiny_imagenet
 from clonalnet_jax.data.images import READABLE, BadImageError, decode
 from clonalnet_jax.data.reencode import reencode
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable_lines
 
 _FROM_SOURCE: dict[str, Callable[[Path], Content]] = {
     "cifar10": cifar10,
@@ -278,9 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
     options: dict[str, Any] = vars(parser.parse_args(arguments))
     request = Request(**options)
     try:
-        show(prepare(request, tell=print))
+        show(prepare(request, tell=lambda text: print(displayable_lines(text))))
     except (UserError, OSError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(f"ERROR: {displayable_lines(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -95,7 +95,7 @@ def reproduce_section(evidence: Evidence) -> dict[str, Any]:
     )
     saved = read_config(directory)
     return {
-        "commands": "\n".join(commands),
+        "commands": list(commands),
         "environment": Table(
             "What the figures depend on besides the config.",
             (Column("what"), Column("value", number=False)),
