@@ -22,6 +22,7 @@ _BROKEN_PIPE = 1  # as Python's documentation advises
 def start(
     main: Callable[[Any, list[str]], int],
     *,
+    check: Callable[[Any], None] = lambda config: None,
     takes_arguments: Callable[[], bool] = lambda: False,
     config_in: Callable[[], Path | None] = lambda: None,
 ) -> NoReturn:
@@ -29,6 +30,8 @@ def start(
 
     Args:
       main: Function `(config, arguments) -> exit code`.
+      check: Function that refuses an impossible config before anything is done;
+        `training.checks.check_config` but where `main` itself begins with it.
       takes_arguments: Whether anything but flags may stand on the command line.
       config_in: The workdir whose saved config is taken where --config is not given;
         None where there must be one.
@@ -38,17 +41,19 @@ def start(
         # Names of files may have characters that a terminal's encoding lacks.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(_run(main, takes_arguments, config_in))
+    sys.exit(_run(main, check, takes_arguments, config_in))
 
 
 def _run(
     main: Callable[[Any, list[str]], int],
+    check: Callable[[Any], None],
     takes_arguments: Callable[[], bool],
     config_in: Callable[[], Path | None],
 ) -> int:
     try:
         config, arguments = _parse(sys.argv, takes_arguments, config_in)
         _import_jax()
+        check(config)
         code = main(config, arguments)
         sys.stdout.flush()
         return code

@@ -167,5 +167,6 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     from clonalnet_jax.command import start
+    from clonalnet_jax.training.checks import check_config
 
-    start(main)
+    start(main, check=check_config)
