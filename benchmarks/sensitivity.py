@@ -36,6 +36,7 @@ from clonalnet_jax.command import start
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.report.rendering import Draw, Theme, render
 from clonalnet_jax.trained.network import load_network
+from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.story import train
 from clonalnet_jax.workdir.directory import read_results
@@ -187,4 +188,4 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> Draw:
 
 
 if __name__ == "__main__":
-    start(main)
+    start(main, check=check_config)

@@ -250,8 +250,28 @@ class ShuffleNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
+def initialise(network):
+    """Draws the initial values as RepDistiller does, and returns the network."""
+    if isinstance(network, ShuffleNet):
+        return network  # keeps PyTorch's own
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and not isinstance(network, CifarResNet):
+            nn.init.zeros_(module.bias)
+            if isinstance(network, (Vgg, MobileNetV2Half)):
+                nn.init.normal_(module.weight, std=0.01)
+    return network
+
+
 def make(name, num_classes):
-    """The reference of one of our small-image names."""
+    """The reference of one of our small-image names, with its initial values."""
+    return initialise(_build(name, num_classes))
+
+
+def _build(name, num_classes):
     if name.startswith("wrn_"):
         depth, widening = map(int, name.split("_")[1:])
         return WideResNet(depth, widening, num_classes)

@@ -122,7 +122,7 @@ def load(workdir: StrPath, run: str = "clone") -> Classifier:
     """
     workdir = _path(workdir)
     mesh = partition.make_mesh(jax.local_devices()[:1])
-    return load_classifier(saved_config(workdir), workdir, run, mesh)
+    return load_classifier(_saved_config(workdir), workdir, run, mesh)
 
 
 def predict(
@@ -145,7 +145,7 @@ def predict(
     workdir = _path(workdir)
     several = [images] if isinstance(images, str | os.PathLike) else images
     paths = [_path(path) for path in several]
-    return predict_files(saved_config(workdir), workdir, paths, run=run)
+    return predict_files(_saved_config(workdir), workdir, paths, run=run)
 
 
 def export(
@@ -173,7 +173,7 @@ def export(
 
     workdir = _path(workdir)
     return exporting.export(
-        saved_config(workdir),
+        _saved_config(workdir),
         workdir,
         format=format,
         run=run,
@@ -204,6 +204,15 @@ def _config(given: ConfigDict | StrPath | None, workdir: Path | None = None) -> 
         assert workdir is not None, "a config or a workdir that holds one"
         return saved_config(workdir)
     return given if isinstance(given, ConfigDict) else config(given)
+
+
+def _saved_config(workdir: Path) -> ConfigDict:
+    """Reads a workdir's config and refuses what the program itself refuses."""
+    from clonalnet_jax.training.checks import check_config
+
+    config = saved_config(workdir)
+    check_config(config)
+    return config
 
 
 def _path(path: StrPath) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable_lines
 from clonalnet_jax.runtime.keyboard import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _BROKEN_PIPE = 1  # as Python's documentation advises
 def start(
     main: Callable[[Any, list[str]], int],
     *,
+    check: Callable[[Any], None] = lambda config: None,
     takes_arguments: Callable[[], bool] = lambda: False,
     config_in: Callable[[], Path | None] = lambda: None,
 ) -> NoReturn:
@@ -29,6 +30,8 @@ def start(
 
     Args:
       main: Function `(config, arguments) -> exit code`.
+      check: Function that refuses an impossible config before anything is done;
+        `training.checks.check_config` but where `main` itself begins with it.
       takes_arguments: Whether anything but flags may stand on the command line.
       config_in: The workdir whose saved config is taken where --config is not given;
         None where there must be one.
@@ -38,17 +41,19 @@ def start(
         # Names of files may have characters that a terminal's encoding lacks.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(_run(main, takes_arguments, config_in))
+    sys.exit(_run(main, check, takes_arguments, config_in))
 
 
 def _run(
     main: Callable[[Any, list[str]], int],
+    check: Callable[[Any], None],
     takes_arguments: Callable[[], bool],
     config_in: Callable[[], Path | None],
 ) -> int:
     try:
         config, arguments = _parse(sys.argv, takes_arguments, config_in)
         _import_jax()
+        check(config)
         code = main(config, arguments)
         sys.stdout.flush()
         return code
@@ -130,7 +135,7 @@ def _no_backend(error: Exception) -> UserError:
 
 
 def _complain(message: str, *, code: int = 2) -> int:
-    print(f"ERROR: {message}", file=sys.stderr)
+    print(f"ERROR: {displayable_lines(message)}", file=sys.stderr)
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
         # An orderly end would wait for other processes, which wait for this one.

@@ -32,11 +32,18 @@ class UserError(ValueError):
             f"  expected: {_field(expected)}\n  try:      {_field(remedy)}"
         )
         self.culprit = culprit
-        self._rest = {"got": got, "expected": expected, "remedy": remedy}
+        self.got, self.expected, self.remedy = got, expected, remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets it come back from a worker process."""
-        return functools.partial(type(self), self.culprit, **self._rest), ()
+        fields = {"got": self.got, "expected": self.expected, "remedy": self.remedy}
+        return functools.partial(type(self), self.culprit, **fields), ()
+
+    def about(self, culprit: str) -> "UserError":
+        """Returns the same error about what the user knows by another name."""
+        return UserError(
+            culprit, got=self.got, expected=self.expected, remedy=self.remedy
+        )
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:

@@ -183,7 +183,7 @@ def get_config() -> ConfigDict:
     config.optimizer.nesterov = False
     # The factor of the weight decay.
     config.optimizer.weight_decay = 1e-4
-    # Whether biases and the parameters of norms decay, too, as they do in PyTorch.
+    # Whether biases, norms, position embeddings and class tokens decay as kernels do.
     config.optimizer.decay_vectors = True
     # The greatest norm of the whole gradient; a longer one is shortened to it. None: no
     # limit.

@@ -58,6 +58,14 @@ def test_a_message_shows_no_control_character_and_is_short():
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+def test_an_error_can_be_about_what_the_user_knows_by_another_name():
+    error = UserError("resnet8: width", got="0", expected="1 or more", remedy="set it")
+    named = error.about("config.clone.options.width")
+    assert named.culprit == "config.clone.options.width"
+    assert str(named) == str(error).replace(error.culprit, named.culprit)
+    assert (named.got, named.expected, named.remedy) == ("0", "1 or more", "set it")
+
+
 def test_a_name_with_line_breaks_cannot_forge_a_field():
     error = UserError("file", got="x\n  try:      rm -rf ~", expected="e", remedy="r")
     fields = [line for line in str(error).splitlines() if line.startswith("  try:")]

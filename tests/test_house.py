@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import clonalnet_jax
 from benchmarks.house import survey
 
 # From the roof down: a room imports only what stands to its right.
@@ -46,6 +48,11 @@ def test_imports_point_one_way(house):
         if floor[other] < floor[room]
     ]
     assert not climbing
+
+
+def test_no_module_has_a_name_of_the_standard_library():
+    modules = Path(clonalnet_jax.__file__).parent.rglob("*.py")
+    assert not {path.stem for path in modules} & sys.stdlib_module_names
 
 
 def test_a_description_of_an_argument_is_a_phrase_of_its_own(house):

@@ -20,7 +20,7 @@ from clonalnet_jax.analysis.significance import (
     mean_over_seeds,
     paired_difference,
 )
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, csv_cell, displayable
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
@@ -278,7 +278,11 @@ def _plus_minus(mean: Mapping[str, Any], digits: int) -> str:
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return displayable(text).replace("|", "\\|")
 
 
 def _csv(result: Mapping[str, Any]) -> str:
@@ -288,10 +292,10 @@ def _csv(result: Mapping[str, Any]) -> str:
     headings += [f"minus_{ref}_{k}" for ref in result["differences"] for k in fields]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(headings)
+    writer.writerow(map(csv_cell, headings))
     for run, of_run in result["methods"].items():
         for name, mean in of_run.items():
-            row = [run, name, mean["mean"], mean["standard_error"]]
+            row = [csv_cell(run), csv_cell(name), mean["mean"], mean["standard_error"]]
             for found in result["differences"].values():
                 difference = found.get(run, {}).get(name, {})
                 row += [difference.get(field) for field in fields]

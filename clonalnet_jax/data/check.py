@@ -18,7 +18,7 @@ from clonalnet_jax.data.dataset import open_splits
 from clonalnet_jax.data.images import BadImageError
 from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import Split
-from clonalnet_jax.errors import displayable_lines
+from clonalnet_jax.errors import displayable, displayable_lines
 from clonalnet_jax.runtime.threads import map_in_threads
 
 _SHOWN = 20
@@ -126,7 +126,7 @@ def show(findings: Findings, console: Console) -> None:
         table.add_column(split, justify="right")
     for label, name in enumerate(findings.class_names):
         cells = [f"{count:,}" for count in findings.counts[:, label]]
-        table.add_row(str(label), Text(name), *cells)
+        table.add_row(str(label), Text(displayable(name)), *cells)
     table.add_section()
     table.add_row("", "all", *(f"{count:,}" for count in findings.counts.sum(axis=1)))
     console.print(table)
@@ -144,7 +144,7 @@ def show(findings: Findings, console: Console) -> None:
 def _list(console: Console, title: str, lines: list[str]) -> None:
     _say(console, f"{title}: {len(lines):,}")
     for line in lines[:_SHOWN]:
-        _say(console, f"  {line}")
+        _say(console, f"  {displayable(line, limit=None)}")
     if len(lines) > _SHOWN:
         _say(console, f"  and {len(lines) - _SHOWN:,} more")
 
@@ -165,5 +165,6 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     from clonalnet_jax.command import start
+    from clonalnet_jax.training.checks import check_config
 
-    start(main)
+    start(main, check=check_config)

@@ -20,7 +20,7 @@ from absl import logging
 
 from clonalnet_jax.data.builders import writing
 from clonalnet_jax.data.builders.request import Request, make_requested
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable_lines
 
 
 def prepare(
@@ -98,9 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     options: dict[str, Any] = vars(parser.parse_args(arguments))
     request = Request(**options)
     try:
-        show(prepare(request, tell=print))
+        show(prepare(request, tell=lambda text: print(displayable_lines(text))))
     except (UserError, OSError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(f"ERROR: {displayable_lines(error)}", file=sys.stderr)
         return 2
     return 0
 

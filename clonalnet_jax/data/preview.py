@@ -115,6 +115,7 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     from clonalnet_jax.command import start
+    from clonalnet_jax.training.checks import check_config
 
     flags.DEFINE_string("output", "preview.png", "PNG file.")
-    start(main)
+    start(main, check=check_config)

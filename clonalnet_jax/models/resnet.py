@@ -20,6 +20,7 @@ from clonalnet_jax.models.layers import (
     conv,
     global_mean,
     head,
+    torch_default_bias,
 )
 
 
@@ -185,7 +186,10 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_{index}",
                 )(x)
         x = global_mean(tap(self, x))
-        return head(self.num_classes, dtype=self.dtype, name="fc")(x)
+        bias_init = torch_default_bias(x.shape[-1])
+        return head(self.num_classes, bias_init=bias_init, dtype=self.dtype, name="fc")(
+            x
+        )
 
     def _block(self) -> ModuleFactory:
         if not self.bottleneck:

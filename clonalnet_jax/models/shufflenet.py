@@ -17,6 +17,7 @@ from clonalnet_jax.models.layers import (
     head,
     shuffle_channels,
     torch_default,
+    torch_default_bias,
 )
 
 
@@ -132,7 +133,10 @@ class ShuffleNet(nn.Module):
         if self.version == 2:
             x = nn.relu(norm(name="bn2")(make_conv(1024, 1, name="conv2")(x)))
         x = global_mean(tap(self, x))
-        return head(self.num_classes, dtype=self.dtype, name="linear")(x)
+        bias_init = torch_default_bias(x.shape[-1])
+        return head(
+            self.num_classes, bias_init=bias_init, dtype=self.dtype, name="linear"
+        )(x)
 
     def _unit(self, width: int, *, down: bool) -> ModuleFactory:
         if self.version == 1:

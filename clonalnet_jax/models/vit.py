@@ -20,6 +20,7 @@ from clonalnet_jax.models.layers import (
     layer_norm,
     narrow_normal,
     torch_default,
+    torch_default_bias,
 )
 
 
@@ -39,6 +40,7 @@ class PatchEmbed(nn.Module):
             self.patch,
             bias=True,
             init=torch_default,
+            bias_init=torch_default_bias(self.patch**2 * images.shape[-1]),
             dtype=self.dtype,
             name="proj",
         )(images)

@@ -11,7 +11,7 @@ from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
 from clonalnet_jax.analysis.reliability import Reliability, reliability, risk_coverage
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.html import Column, Picture, Table
+from clonalnet_jax.report.page import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
 
 

@@ -20,7 +20,7 @@ from clonalnet_jax.analysis.confusion import (
 from clonalnet_jax.errors import csv_cell
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.html import Column, Picture, Table
+from clonalnet_jax.report.page import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
 from clonalnet_jax.report.words import signed
 

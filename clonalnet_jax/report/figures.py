@@ -40,7 +40,7 @@ def draw_curves(
                 marker="o" if len(steps) <= 12 else None,
                 **_line(theme, run, clone, position),
             )
-        axes.set(xlabel="step", ylabel=ylabel)
+        axes.set(xlabel="step", ylabel=short(ylabel, 48))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _legend(axes)
 
@@ -69,7 +69,7 @@ def draw_pairs(
             (after, "clone", "D", theme.clone),
         ):
             axes.scatter(values, rows, c=colour, marker=marker, label=label, zorder=2)
-        axes.set_yticks(rows, names)
+        axes.set_yticks(rows, [short(name, 36) for name in names])
         axes.set(xlabel="images swapped", xlim=(-0.4, None))
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -220,7 +220,7 @@ def draw_differences(
             axes.plot(mean, row, marker="D", color=colour)
         axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.set(xlabel=xlabel)
+        axes.set(xlabel=short(xlabel, 48))
         axes.grid(visible=False, axis="y")
 
     return draw

@@ -5,7 +5,7 @@ from typing import Any
 
 from clonalnet_jax.analysis.significance import mcnemar
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.html import Column, Headline, Table, Tile
+from clonalnet_jax.report.page import Column, Headline, Table, Tile
 from clonalnet_jax.report.seeds import several_seeds
 from clonalnet_jax.report.words import signed
 from clonalnet_jax.workdir.directory import read_comparison, read_results

@@ -8,7 +8,7 @@ from typing import Any
 
 from clonalnet_jax.report import figures
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.html import Column, Picture, Table
+from clonalnet_jax.report.page import Column, Picture, Table
 from clonalnet_jax.report.rendering import render
 from clonalnet_jax.workdir.directory import read_config, read_starts
 from clonalnet_jax.workdir.files import flatten
@@ -95,7 +95,7 @@ def reproduce_section(evidence: Evidence) -> dict[str, Any]:
     )
     saved = read_config(directory)
     return {
-        "commands": "\n".join(commands),
+        "commands": list(commands),
         "environment": Table(
             "What the figures depend on besides the config.",
             (Column("what"), Column("value", number=False)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from clonalnet_jax.comparing.tables import METRICS, REFERENCES
 from clonalnet_jax.report.figures import draw_differences
-from clonalnet_jax.report.html import Column, Headline, Picture, Table, Tile
+from clonalnet_jax.report.page import Column, Headline, Picture, Table, Tile
 from clonalnet_jax.report.rendering import render
 from clonalnet_jax.report.words import signed
 

@@ -11,7 +11,7 @@ from clonalnet_jax.report.confused import confusion_section
 from clonalnet_jax.report.evidence import collect_evidence
 from clonalnet_jax.report.gallery import make_galleries
 from clonalnet_jax.report.headline import make_headline
-from clonalnet_jax.report.html import render_page
+from clonalnet_jax.report.page import render_page
 from clonalnet_jax.workdir.files import write_atomically
 
 

@@ -1,6 +1,6 @@
 """A frozen baseline's answers in files: computed once, then read in its place.
 
-A file is an ArrayRecord; a record holds the answers of one batch (see `answers`): of a
+A record (see `answer_files`) holds the answers of one batch (see `answers`): of a
 training step where every augmented view is kept, of `batch_size` images in their order
 where the images are. `manifest.json` says what the answers depend on. Files appear when
 they are whole, so that a start goes on where the one before was stopped.
@@ -9,10 +9,7 @@ they are whole, so that a start goes on where the one before was stopped.
 import functools
 import hashlib
 import json
-import math
-import re
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from jaxtyping import Array, UInt8
 
 from clonalnet_jax.data.loader import Batch
@@ -29,6 +25,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.training import answers
+from clonalnet_jax.training.answer_files import AnswerFiles
 from clonalnet_jax.training.answers import Answers
 from clonalnet_jax.training.experiment import OTHERS, Experiment
 from clonalnet_jax.training.teacher import Frozen, Teacher
@@ -41,6 +38,7 @@ _MOVED = 0.02
 _ANSWERS_PER_FILE = 2**16
 # Images whose content the manifest knows of a source that is not in memory.
 _LOOKED_AT = 64
+_MANIFEST_REMEDY = "restore it, or delete the directory: it is computed again"
 # Keys of config.data that say where images are and how they are read, not which they
 # are.
 _WITHOUT = ("path", "threads", "workers", "on_device", "on_error", "test_split")
@@ -77,7 +75,7 @@ class Cache:
             experiment.num_steps if self._views else -(-images // config.batch_size)
         )
         self._record = functools.lru_cache(maxsize=4 if self._views else None)(
-            self._read
+            lambda record: self._files.read(record)
         )
 
     def teacher(self) -> Teacher:
@@ -127,7 +125,7 @@ class Cache:
           PreemptedError: The run was asked to stop; what is written is kept.
         """
         self._check_manifest()
-        done = max((end for _, end in self._files()), default=0)
+        done = max((end for _, end in self._files.whole()), default=0)
         wait_for_all(f"{self.directory} read")
         if done:
             self._check_first_record()
@@ -135,8 +133,8 @@ class Cache:
             self._compute(done)
 
     def _check_manifest(self) -> None:
-        path, now = self.directory / "manifest.json", self._manifest()
-        saved = read_json(path, None)
+        path, now = self.directory / "manifest.json", self._manifest
+        saved = read_json(path, None, remedy=_MANIFEST_REMEDY)
         before = now if saved is None else flatten(saved)
         changed = [
             f"{key}: {before.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
@@ -150,12 +148,13 @@ class Cache:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(now, indent=2, sort_keys=True))
 
+    @functools.cached_property
     def _manifest(self) -> dict[str, Any]:
         """All that an answer depends on, as JSON gives it back."""
         config, dataset = self._experiment.config, self._experiment.dataset
         data = json.loads(config.data.to_json_best_effort())
         manifest = {
-            "format": 2,  # since the sets are the baseline's own, without labels
+            "format": 3,  # since every record has a digest
             "kind": config.baseline.cache,
             "baseline": _digest(self._frozen.variables),
             "compute_dtype": config.baseline.compute_dtype or config.compute_dtype,
@@ -170,6 +169,12 @@ class Cache:
         if self._views:
             manifest["seed"] = config.seed
         return flatten(json.loads(json.dumps(manifest)))
+
+    @functools.cached_property
+    def _files(self) -> AnswerFiles:
+        shape = (self._experiment.config.batch_size, answers.row_bytes(**self._size))
+        origin = json.dumps(self._manifest, sort_keys=True)
+        return AnswerFiles(self.directory, shape, origin)
 
     def _foreign(self, got: str) -> UserError:
         return UserError(
@@ -210,7 +215,8 @@ class Cache:
                 stop = interruption.poll()
                 end = first + len(rows)
                 if stop or len(rows) == per_file or end == self._count:
-                    self._write(first, rows)
+                    if jax.process_index() == 0:
+                        self._files.write(first, rows)
                     first, rows = end, []
                 if stop:
                     raise interruption.PreemptedError
@@ -282,61 +288,6 @@ class Cache:
             f"off by less than {bounds.mean():.1e} on average, {bounds.max():.1e} at "
             "most"
         )
-
-    def _files(self) -> list[tuple[Path, int]]:
-        """Whole files in order and the record after the last of each."""
-        found, end = [], 0
-        for path in sorted(self.directory.glob("answers-*.array_record")):
-            match = re.fullmatch(r"answers-(\d+)-(\d+)\.array_record", path.name)
-            # Of two files that begin alike, the longer one comes later.
-            if match and int(match[1]) == end:
-                end = int(match[2])
-                found.append((path, end))
-        return found
-
-    def _write(self, first: int, rows: list[np.ndarray]) -> None:
-        if jax.process_index() != 0:
-            return
-        name = f"answers-{first:09d}-{first + len(rows):09d}.array_record"
-        # The name is this writer's own: two runs may fill one directory at once.
-        temporary = self.directory / f"{name}.{uuid.uuid4().hex}.tmp"
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
-        for row in rows:
-            writer.write(row.tobytes())
-        writer.close()
-        temporary.replace(self.directory / name)
-
-    def _read(self, record: int) -> UInt8[np.ndarray, "b size"]:
-        first = 0
-        for path, end in self._files():
-            if record < end:
-                return self._rows_of(path, record - first, end - first)
-            first = end
-        raise _damaged(self.directory, f"no record {record}")
-
-    def _rows_of(self, path: Path, index: int, count: int) -> np.ndarray:
-        """Reads one of the `count` records of a file."""
-        shape = (self._experiment.config.batch_size, answers.row_bytes(**self._size))
-        try:
-            reader = ArrayRecordReader(str(path))
-            found = reader.num_records()
-            # From a file that is cut short it reads empty records, without an error.
-            content = reader.read([index])[0] if found == count else b""
-        except (ValueError, RuntimeError, IndexError) as error:
-            raise _damaged(path, str(error).splitlines()[0]) from error
-        if len(content) != math.prod(shape):
-            got = f"{found} records, and {len(content)} bytes in record {index}"
-            raise _damaged(path, got)
-        return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _damaged(path: Path, got: str) -> UserError:
-    return UserError(
-        f"baseline cache {path}",
-        got=got,
-        expected="the file as it was written",
-        remedy="delete it and the files after it; they are computed again",
-    )
 
 
 def _digest_of_images(source: Source) -> str:

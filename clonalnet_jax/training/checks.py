@@ -189,11 +189,12 @@ def _check_options(section: str, network: ConfigDict) -> None:
       UserError: An option is unknown or impossible.
     """
     for option, value in network.options.items():
+        key = f"config.{section}.options.{option}"
         too_wide = isinstance(value, int) and value > _WIDEST
         if option in _NOT_OPTIONS or too_wide:
             raise UserError(
-                f"config.{section}.options",
-                got=f"{option} = {value!r}",
+                key,
+                got=repr(value),
                 expected=f"at most {_WIDEST:,}"
                 if too_wide
                 else "options of the network's shape; the data say how many classes "
@@ -202,10 +203,10 @@ def _check_options(section: str, network: ConfigDict) -> None:
                 if too_wide
                 else f"leave {option} out",
             )
-    try:
-        create_model(network.model, 2, **network.options)
-    except UserError as error:
-        raise _about_options(section, error) from error
+        try:
+            create_model(network.model, 2, **{option: value})
+        except UserError as error:
+            raise error.about(f"{key} of {network.model}") from error
 
 
 def _check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
@@ -219,7 +220,7 @@ def _check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
     try:
         jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
     except UserError as error:
-        raise _about_options(section, error) from error
+        raise _about_network(section, network, error) from error
     except Exception as error:  # Layers of impossible shapes raise many types.
         raise UserError(
             f"config.{section}.options",
@@ -231,9 +232,12 @@ def _check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
         ) from error
 
 
-def _about_options(section: str, error: UserError) -> UserError:
-    """The error of a network, which says in which section of the config it stands."""
-    return UserError(f"config.{section}, {error.culprit}", **error._rest)
+def _about_network(section: str, network: ConfigDict, error: UserError) -> UserError:
+    """The error of a network, which names the key of the config that it is about."""
+    _, _, what = error.culprit.partition(": ")
+    if what in network.options:
+        return error.about(f"config.{section}.options.{what} of {network.model}")
+    return error.about(f"config.{section}.model = {network.model}: {what}")
 
 
 def _check_baseline(baseline: ConfigDict) -> None:

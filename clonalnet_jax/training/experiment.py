@@ -23,6 +23,7 @@ from clonalnet_jax.training.feed import Beside, Feed
 from clonalnet_jax.weights import head_path
 from clonalnet_jax.workdir.checkpoints import Meta
 from clonalnet_jax.workdir.journal import Journal
+from clonalnet_jax.workdir.meaning import name_experiment
 
 # Streams of random numbers. A run draws its order, augmentation and initialisation from
 # one of them. All runs but the baseline share the second.
@@ -68,6 +69,7 @@ class Experiment(NamedTuple):
             image_shape=list(self.dataset.image_shape),
             method=method,
             num_steps=self.num_steps,
+            experiment=name_experiment(self.config),
         )
 
     def place_state(self, model: nn.Module, shapes: TrainState) -> TrainState:

@@ -26,6 +26,7 @@ from clonalnet_jax.runtime.partition import shard_state
 from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.workdir import digests
+from clonalnet_jax.workdir.directory import started_experiments
 from clonalnet_jax.workdir.meta import Meta, check_network, check_run, parse_meta
 
 __all__ = ["Checkpoints", "Meta", "read_meta", "restore_variables"]
@@ -159,7 +160,8 @@ class Checkpoints:
             return None
         folder = self.directory / str(step)
         saved = parse_meta(folder, _restore(folder, {})["meta"])
-        check_network(folder, saved, meta)
+        known = started_experiments(self.directory.parent)
+        check_network(folder, saved, meta, experiments=known)
         target = {"model": like.variables, "training": _training_item(like)}
         items = _restore(folder, target)
         training = items["training"]
@@ -237,7 +239,8 @@ def read_meta(directory: Path, *, which: str = "last", run: str | None = None) -
     digests.verify(folder)
     meta = parse_meta(folder, _restore(folder, {})["meta"])
     if run is not None:
-        check_run(folder, meta, run)
+        known = started_experiments(directory.parent)
+        check_run(folder, meta, run, experiments=known)
     return meta
 
 

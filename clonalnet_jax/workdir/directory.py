@@ -18,32 +18,11 @@ import clonalnet_jax
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.precision import refuse_x64
 from clonalnet_jax.runtime.processes import all_true, wait_for_all
-from clonalnet_jax.workdir.files import describe_kind, flatten, wrong_file
+from clonalnet_jax.workdir.files import describe_kind, wrong_file
+from clonalnet_jax.workdir.meaning import changed_meaning, name_experiment
 from clonalnet_jax.workdir.saved_config import saved_config
 from clonalnet_jax.workdir.sealed import read_sealed_json, write_sealed
 
-# What a user may change between two starts without changing what a run means.
-_FREE_KEYS = (
-    "baseline.cache_dir",
-    "baseline.min_top1",
-    "checkpoint_every_epochs",
-    "compare.methods",
-    "compare.seeds",
-    "data.max_pixels",
-    "data.on_device",
-    "data.on_error",
-    "data.threads",
-    "data.workers",
-    "debug_nans",
-    "deterministic",
-    "log_every_steps",
-    "methods",
-    "partition.fsdp",
-    "partition.model",
-    "profile_steps",
-    "steps_per_call",
-    "watchdog_minutes",
-)
 _FIGURES = ("top1", "top5", "nll", "ece", "num_parameters", "train_seconds")
 _CONFIG_REMEDY = (
     "restore it, or delete it: the next start writes the --config that it is given; "
@@ -81,7 +60,8 @@ def open_workdir(workdir: Path, config: ConfigDict, *, force_config: bool) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         resolved = json.loads(config.to_json_best_effort())
         content = json.dumps(resolved, indent=2, sort_keys=True)
-        starts = [*read_starts(workdir), environment()]
+        start = {**environment(), "experiment": name_experiment(config)}
+        starts = [*read_starts(workdir), start]
         write_sealed(workdir, "config.json", content)
         write_sealed(workdir, "environment.json", json.dumps(starts, indent=2))
     wait_for_all(f"{workdir} opened")
@@ -138,10 +118,24 @@ def read_starts(workdir: Path) -> list[dict[str, Any]]:
     for start in starts:
         packages = start.get("packages", {}) if isinstance(start, dict) else None
         command = start.get("command", []) if isinstance(start, dict) else None
-        if not isinstance(packages, dict) or not isinstance(command, list):
+        name_of = start.get("experiment", "") if isinstance(start, dict) else None
+        kinds = ((packages, dict), (command, list), (name_of, str))
+        if not all(isinstance(value, kind) for value, kind in kinds):
             got = f"a start that is {describe_kind(start)} of another kind"
             raise wrong_file(workdir / name, got, remedy=_STARTS_REMEDY)
     return starts
+
+
+def started_experiments(workdir: Path) -> set[str]:
+    """Returns the experiments that a workdir was started with; see `meaning`.
+
+    There are several where a start was forced, and none that an older version noted.
+
+    Raises:
+      UserError: `environment.json` is not what was written.
+    """
+    names = {start.get("experiment", "") for start in read_starts(workdir)}
+    return names - {""}
 
 
 def read_results(workdir: Path) -> dict[str, dict[str, Any]]:
@@ -210,12 +204,7 @@ def environment() -> dict[str, Any]:
 def _check_same_meaning(
     workdir: Path, saved: dict[str, Any], resolved: dict[str, Any]
 ) -> None:
-    before, now = flatten(saved), flatten(resolved)
-    changed = [
-        f"config.{key}: {before.get(key, 'absent')!r} -> {now.get(key, 'absent')!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _FREE_KEYS
-    ]
+    changed = changed_meaning(saved, resolved)
     if changed:
         raise UserError(
             f"{workdir} holds another experiment",

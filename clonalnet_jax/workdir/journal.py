@@ -17,8 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-from clonalnet_jax.errors import displayable_lines
+from clonalnet_jax.errors import displayable, displayable_lines
 from clonalnet_jax.workdir.records import METRICS, drop_after
 from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
@@ -122,7 +123,7 @@ class Journal:
             table.add_column(column, justify="right")
         for run, row in results.items():
             table.add_row(
-                run,
+                Text(displayable(run)),
                 f"{row['top1']:.2f}",
                 f"{row['top5']:.2f}",
                 f"{row['nll']:.4f}",

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself, and whether that is what it is taken for."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -22,6 +23,8 @@ class Meta:
       train_seconds: Wall time so far, compilation and evaluation included.
       timed_images: Number of images trained on while `timed_seconds` ran.
       timed_seconds: Time in steps alone; compilation is left out.
+      experiment: Name of what the config of the run means, with its seed; see
+        `meaning`. It is empty where an older version has saved.
       evaluated: Whether its metrics are known; not where a run was asked to stop.
     """
 
@@ -35,6 +38,7 @@ class Meta:
     train_seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+    experiment: str = ""
     evaluated: bool = True
 
 
@@ -74,39 +78,55 @@ def parse_meta(folder: Path, content: Any) -> Meta:
     return Meta(**content)
 
 
-def check_run(folder: Path, meta: Meta, run: str) -> None:
+def check_run(
+    folder: Path, meta: Meta, run: str, *, experiments: Collection[str] = ()
+) -> None:
     """Refuses a checkpoint that was copied from the directory of another run.
 
     Args:
       folder: The folder of the step.
       meta: What the checkpoint says of itself.
       run: Name of the run in whose directory it lies.
+      experiments: Experiments that its workdir was started with; none if unknown.
 
     Raises:
-      UserError: The checkpoint is of another run.
+      UserError: The checkpoint is of another run, or of another workdir's.
     """
+    remedy = (
+        f"put the directory {run} of this workdir back, or delete it to train that run "
+        "again"
+    )
     if meta.method != run:
         raise UserError(
             f"checkpoint {folder} is of another run",
             got=f"a network that was trained as {meta.method!r}",
             expected=f"one that was trained as {run!r}, as its directory is named",
-            remedy=f"put the directory {run} of this workdir back, or delete it to "
-            "train that run again",
+            remedy=remedy,
+        )
+    if meta.experiment and experiments and meta.experiment not in experiments:
+        raise UserError(
+            f"checkpoint {folder} is of another workdir",
+            got=f"a network that was trained with {meta.experiment}",
+            expected=f"one of this workdir: {'; '.join(sorted(experiments))}",
+            remedy=remedy,
         )
 
 
-def check_network(folder: Path, saved: Meta, asked: Meta) -> None:
+def check_network(
+    folder: Path, saved: Meta, asked: Meta, *, experiments: Collection[str] = ()
+) -> None:
     """Refuses a checkpoint of another network than the one that is to go on.
 
     Args:
       folder: The folder of the step.
       saved: What the checkpoint says of itself.
       asked: The meta of the network that config and data describe.
+      experiments: Experiments that its workdir was started with; none if unknown.
 
     Raises:
       UserError: The checkpoint is of another network or run.
     """
-    check_run(folder, saved, asked.method)
+    check_run(folder, saved, asked.method, experiments=experiments)
     for field in ("model", "options", "class_names", "image_shape"):
         got, expected = getattr(saved, field), getattr(asked, field)
         if got != expected:

@@ -75,6 +75,16 @@ def test_a_missing_data_set_is_one_message(module):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("module", ["check", "preview"])
+@pytest.mark.parametrize("flag", ["seed=-1", "optimizer.name=sdg"])
+def test_a_config_that_training_refuses_is_refused(module, flag):
+    synthetic = "--config.data.synthetic=True"
+    result = run(module, "configs/cifar10.py", synthetic, f"--config.{flag}")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"ERROR: config.{flag.partition('=')[0]}\n")
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("image_size", [None, 40])
 def test_the_contact_sheet_shows_evaluation_and_views(images, image_size):
     for path in images.rglob("1.png"):

@@ -12,7 +12,7 @@ from clonalnet_jax.configs import digits
 from clonalnet_jax.analysis.calibration import fit_temperature
 from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.comparing import running, tables
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, csv_cell
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.saved_logits import (
     SavedLogits,
@@ -260,3 +260,29 @@ def test_held_out_images_give_the_temperature(digits_config, tmp_path, rng):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"cross_entropy\.safetensors"):
         read_logits(tmp_path, "cross_entropy")
+
+
+@pytest.mark.parametrize(
+    "name", ["=cmd|' /C calc'!A0", "\x1b[2J", "two\nlines", "a|b", "x" * 5_000_000]
+)
+def test_a_name_that_others_chose_breaks_no_table(digits_config, tmp_path, name):
+    config = config_of(digits_config)
+    config.compare.methods = ("cross_entropy", "dkd")
+    made_up(np.random.default_rng(0), tmp_path, 20)
+    result = tables.tabulate(config, [0], [tmp_path])
+    result["methods"][name] = result["methods"]["dkd"]
+    result["differences"]["cross_entropy"][name] = result["differences"][
+        "cross_entropy"
+    ]["dkd"]
+    markdown = tables.write_comparison(result, tmp_path)
+    lines = markdown.splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines[:6]} == {8}
+    assert "\x1b" not in markdown
+    assert len(markdown) < 10_000
+    before = csv.field_size_limit(10_000_000)
+    with (tmp_path / "compare.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    csv.field_size_limit(before)
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert [row[0] for row in rows].count(csv_cell(name)) == len(tables.METRICS)
+    assert not any(row[0].startswith("=") for row in rows)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from clonalnet_jax import modes
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, displayable
 from clonalnet_jax.report import evidence, write_report
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
 from clonalnet_jax.workdir.sealed import write_sealed
@@ -29,7 +29,9 @@ NAMES = (
     "a name that is so long that it can stand beside no axis and in no narrow column",
     "Unbreakable" * 8,
     "犬",
-    *"6789",
+    "\x1b[31mred\x00 two\nlines gnp\u202egpj",
+    "=cmd|' /C calc'!A0",
+    *"89",
 )
 
 
@@ -96,6 +98,8 @@ def test_figures_lie_beside_the_page_for_papers(page):
             assert min(image.size) > 600
     rows = (page.parent / "classes.csv").read_text().splitlines()
     assert len(rows) == 1 + len(NAMES)
+    assert not any(row.startswith(("=", '"=')) for row in rows)
+    assert "\x1b" not in "".join(rows)
 
 
 def test_without_saved_predictions_the_checkpoints_are_evaluated(trained, tmp_path):
@@ -237,7 +241,7 @@ def test_names_are_shown_as_text(browser, page):
     show(browser, page)
     text = browser.execute_script("return document.body.textContent")
     for name in NAMES:
-        assert name in text
+        assert displayable(name) in text
     assert browser.execute_script("return document.scripts.length") == 0
     assert (
         browser.execute_script("return document.querySelectorAll('[onerror]').length")

@@ -123,6 +123,8 @@ def test_evaluate_measures_the_same_from_the_checkpoints(trained):
 def test_evaluate_measures_what_there_is(trained, tmp_path):
     config, workdir = trained
     shutil.copytree(workdir / "clone", tmp_path / "w" / "clone")
+    # A run is another config's to a workdir that does not know how it was started.
+    shutil.copy(workdir / "environment.json", tmp_path / "w")
     (tmp_path / "w" / "distillation").mkdir()  # killed before its first checkpoint
     given = with_(config, baseline__checkpoint=str(workdir / "baseline"))
     assert list(story.evaluate(given, tmp_path / "w")) == ["baseline", "clone"]

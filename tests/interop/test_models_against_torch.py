@@ -8,43 +8,26 @@ import pytest
 import torch_bridge as bridge
 from clonalnet_jax.configs import default
 
-from clonalnet_jax.models import create_model, model_names, native_size
-from clonalnet_jax.models.resnet import ResNet
+from clonalnet_jax.models import create_model
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.optimizers import make_optimizer
 from clonalnet_jax.weights import to_torch
 
-torch, torchvision, timm = bridge.import_torch()
-from torch.nn import functional as F  # noqa: E402 - as below
+torch, _, _ = bridge.import_torch()
+import torch_pairs as pairs  # noqa: E402 - it needs torch, so only behind the skip
+from torch.nn import functional as F  # noqa: E402
 
-from benchmarks import torch_networks  # noqa: E402 - it imports torch, so only behind the skip
+from benchmarks import torch_networks  # noqa: E402
 
-IMAGENET = [name for name in model_names() if native_size(name) == 224]
-SMALL = [name for name in model_names() if native_size(name) == 32]
 # One of each, for sizes that strides do not divide.
 FAMILIES = ("resnet18", "resnet50", "mobilenet_v2", "convnext_tiny")
-TIMM = ("convnext", "vit")
 TOLERANCE = 1e-4
 
 
-def make_pair(name, size, num_classes, **theirs):
-    """Our network and its reference with random weights; options of the reference."""
-    options = {}
-    if name.startswith("vit"):
-        options, theirs = {"image_size": size}, {"img_size": size, **theirs}
-    if name in SMALL:
-        reference = torch_networks.make(name, num_classes)
-    elif name.startswith(TIMM):
-        reference = timm.create_model(name, num_classes=num_classes, **theirs)
-    else:
-        reference = torchvision.models.get_model(name, num_classes=num_classes)
-    model = create_model(name, num_classes, **options)
-    return model, bridge.randomise(torch, reference)
-
-
 def logits_difference(name, size):
-    model, reference = make_pair(name, size, num_classes=1000)
+    model, reference = pairs.make_pair(name, size, num_classes=1000)
+    bridge.randomise(torch, reference)
     images = bridge.random_images(size)
     variables = bridge.variables_of(reference, model, images)
     with torch.no_grad():
@@ -64,7 +47,7 @@ def logits_difference(name, size):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [(name, 224) for name in IMAGENET] + [(name, 197) for name in FAMILIES],
+    [(name, 224) for name in pairs.IMAGENET] + [(name, 197) for name in FAMILIES],
 )
 def test_logits_of_imagenet_networks(name, size, record_property):
     difference = logits_difference(name, size)
@@ -74,7 +57,7 @@ def test_logits_of_imagenet_networks(name, size, record_property):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [(name, size) for name in SMALL for size in (32, 37)]
+    [(name, size) for name in pairs.SMALL for size in (32, 37)]
     # The one network with a rule of its own for Tiny-ImageNet's size.
     + [("vgg8", 64)],
 )
@@ -135,17 +118,6 @@ def test_logits_of_optional_shapes(option, size):
         assert bridge.relative_difference(plain, expected) > 100 * TOLERANCE
 
 
-# One network of each kind of block; dropout and stochastic depth are 0.
-TRAINED = (
-    *("resnet18", "bottleneck", "grouped", "mobilenet_v2", "convnext_tiny"),
-    *("vit_small_patch16_224", "wrn_16_2", "vgg8", "mobilenet_v2_half"),
-    *("shufflenet_v1", "shufflenet_v2"),
-)
-# Of deep ones, a few of the blocks that are alike: fields of ours, options of theirs.
-SHALLOW = {
-    "convnext_tiny": ({"stage_sizes": (1,) * 4}, {"depths": (1,) * 4}),
-    "vit_small_patch16_224": ({"depth": 2}, {"depth": 2}),
-}
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 
 
@@ -196,35 +168,14 @@ def largest_difference(ours, theirs):
     return max(jax.tree.leaves(jax.tree.map(bridge.relative_difference, ours, theirs)))
 
 
-def make_trained_pair(name):
-    """As `make_pair`, in float64, and no deeper than it takes."""
-    options = {"bottleneck": {}, "grouped": {"groups": 32, "width_per_group": 4}}
-    if name not in options:
-        ours, theirs = SHALLOW.get(name, ({}, {}))
-        model, reference = make_pair(name, 32, num_classes=10, **theirs)
-        model = model.clone(**ours)
-    else:
-        theirs = options[name]
-        reference = torchvision.models.ResNet(
-            torchvision.models.resnet.Bottleneck, [1] * 4, num_classes=10, **theirs
-        )
-        bridge.randomise(torch, reference)
-        model = ResNet(
-            (1,) * 4,
-            num_classes=10,
-            bottleneck=True,
-            groups=theirs.get("groups", 1),
-            group_width=theirs.get("width_per_group", 64),
-        )
-    return model.clone(dtype=jnp.float64), reference.double()
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", pairs.KINDS)
 def test_sgd_gives_the_same_network(name, record_property):
     # In float64: where float32 rounds a value across a ReLU's kink, its gradient
     # differs by as much as it is, and that says nothing about the definitions.
     with jax.enable_x64(True):
-        model, reference = make_trained_pair(name)
+        model, reference = pairs.make_shallow_pair(name, num_classes=10)
+        model = model.clone(dtype=jnp.float64)
+        bridge.randomise(torch, reference).double()
         rng = np.random.default_rng(0)
         batches = [
             {

@@ -14,10 +14,30 @@ from clonalnet_jax.analysis.reliability import reliability
 from clonalnet_jax.report import headline
 from clonalnet_jax.report.calibrated import calibration_section, scaled
 from clonalnet_jax.report.evidence import Evidence
-from clonalnet_jax.report.figures import draw_curves, draw_gains, draw_pairs, short
+from clonalnet_jax.report.figures import (
+    draw_curves,
+    draw_differences,
+    draw_gains,
+    draw_matrix,
+    draw_pairs,
+    short,
+)
 from clonalnet_jax.report.gallery import overlay
 from clonalnet_jax.report.rendering import LIGHT, render
 from clonalnet_jax.report.words import signed
+
+# What others may call a class or a run, and what must reach neither page nor figure.
+ODD_NAMES = (
+    "\x1b]0;title\x07",
+    "\x00",
+    "two\nlines",
+    "gnp\u202egpj",
+    "a\ud800b",
+    "=cmd|' /C calc'!A0",
+    "<script>alert(1)</script>",
+    "begin" + "x" * 5_000_000,
+)
+UNSAFE = {chr(code) for code in range(32)} - set("\n\t ") | set("\u202e\ud800\x7f")
 
 
 class Workdir(NamedTuple):
@@ -205,9 +225,22 @@ def test_calibration_is_that_of_the_comparison(tmp_path, rng):
     assert "held-out" in calibration_section(held, tmp_path)["summary"]
 
 
-@pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "\x00", "a\ud800b"])
-def test_a_name_with_control_characters_makes_a_well_formed_figure(name, tmp_path):
-    rendered = render(draw_gains([name, "cat"], [1.0, -1.0]), tmp_path / "gains")
+VALUES = [1.0] * len(ODD_NAMES)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        draw_gains(ODD_NAMES, VALUES),
+        draw_pairs(ODD_NAMES, VALUES, VALUES),
+        draw_matrix(ODD_NAMES, np.eye(len(ODD_NAMES)), top=1),
+        draw_curves(dict.fromkeys(ODD_NAMES, ([1], [1.0])), "", ODD_NAMES[0]),
+        draw_differences(ODD_NAMES, VALUES, [(0.0, 2.0)] * len(VALUES), ODD_NAMES[1]),
+    ],
+    ids=["gains", "pairs", "matrix", "curves", "differences"],
+)
+def test_odd_names_make_well_formed_figures(draw, tmp_path):
+    rendered = render(draw, tmp_path / "figure")
     shown = "".join(ElementTree.fromstring(rendered.light).itertext())
-    assert not {c for c in shown if ord(c) < 32} - set("\n\t ")
-    assert short(name).isprintable()
+    assert not UNSAFE & set(rendered.light.decode() + shown)
+    assert len(rendered.light) < 200_000

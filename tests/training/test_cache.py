@@ -3,11 +3,11 @@
 import copy
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.interruption import PreemptedError
@@ -185,7 +185,7 @@ def test_two_writers_of_one_directory_do_not_touch_each_others_files(
 
     monkeypatch.setattr(pathlib.Path, "replace", replace)
     for _ in range(2):
-        cache._write(0, rows)
+        cache._files.write(0, rows)
     assert len(seen) == 2
 
 
@@ -200,25 +200,91 @@ def test_another_baseline_is_refused(config, make_cache, trained, tmp_path):
 
 def test_answers_to_other_images_are_refused(config, make_cache):
     config.baseline.cache = "views"
-    directory = make_cache().directory
-    for path in directory.glob("*.array_record"):
+    files, rng = make_cache()._files, np.random.default_rng(0)
+    for path, end in files.whole():
         # As if the images had been replaced: whole files, other answers.
-        first, end = map(int, path.stem.split("-")[1:])
-        writer = ArrayRecordWriter(str(path), "group_size:1")
-        rng = np.random.default_rng(0)
-        for _ in range(first, end):
-            writer.write(rng.integers(256, size=64 * 44, dtype=np.uint8).tobytes())
-        writer.close()
+        rows = rng.integers(256, size=(end, *files.shape), dtype=np.uint8)
+        path.unlink()
+        files.write(0, list(rows))
     with pytest.raises(UserError, match="in the first batch is elsewhere"):
         make_cache()
 
 
-def test_a_damaged_file_is_named(config, make_cache):
+@pytest.fixture
+def in_parts(config, make_cache, monkeypatch):
+    """The directory of a cache of three files."""
     config.baseline.cache = "views"
-    (path,) = make_cache().directory.glob("*.array_record")
+    monkeypatch.setattr(cache_module, "_ANSWERS_PER_FILE", 4 * config.batch_size)
+    directory = make_cache().directory
+    assert len(list(directory.glob("*.array_record"))) == 3
+    return directory
+
+
+def all_rows(cache, config):
+    batch = {"index": np.zeros(config.batch_size, np.int32)}
+    return [cache.rows(step, batch)["answers"] for step in range(config.steps)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_damaged_file_is_named_once_it_is_read(config, make_cache, in_parts, number):
+    path = sorted(in_parts.glob("*.array_record"))[number]
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"baseline cache .*array_record"):
+    with pytest.raises(UserError, match=rf"baseline cache .*{path.name}\n"):
+        all_rows(make_cache(), config)
+
+
+def test_a_run_stops_at_a_damaged_file_and_goes_on_once_it_is_gone(
+    config, in_parts, tmp_path, trained
+):
+    path = sorted(in_parts.glob("*.array_record"))[1]
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=path.name):
+        story.train(config, tmp_path)
+    path.unlink()
+    story.train(config, tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), losses(trained), atol=1e-3)
+
+
+def test_a_file_of_another_seeds_cache_is_refused(
+    config, make_cache, in_parts, tmp_path
+):
+    config.seed = 1
+    other = make_cache(tmp_path / "other").directory
+    config.seed = 0
+    name = sorted(path.name for path in in_parts.glob("*.array_record"))[1]
+    shutil.copy(other / name, in_parts / name)
+    cache = make_cache()
+    with pytest.raises(UserError, match="record 4 is damaged, or another cache's"):
+        all_rows(cache, config)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not JSON"),
+        ("[1]", "a list instead of an object"),
+        ("{}", "answers of something else"),
+        ('{"format": {"kind": []}}', "answers of something else"),
+        ("null", "null instead of an object"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_one_message(
+    make_cache, in_parts, content, message
+):
+    (in_parts / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=rf"{message}(.*\n)*.*delete the directory"):
+        make_cache()
+
+
+def test_a_manifest_that_was_deleted_vouches_for_no_other_answers(
+    config, make_cache, in_parts
+):
+    (in_parts / "manifest.json").unlink()
+    assert len(all_rows(make_cache(), config)) == config.steps
+    (in_parts / "manifest.json").unlink()
+    config.loss.temperature = 3.0
+    with pytest.raises(UserError, match="another cache's"):
         make_cache()
 
 

@@ -143,6 +143,43 @@ def test_values_that_do_not_go_together_are_refused(overrides, culprit):
     assert caught.value.culprit.startswith(culprit)
 
 
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"stem_stride": 1, "width": 0}, "config.clone.options.width of resnet8"),
+        ({"widht": 8}, "config.clone.options.widht of resnet8"),
+        ({"width": 10**6}, "config.clone.options.width"),
+        ({"dtype": "float32"}, "config.clone.options.dtype"),
+    ],
+)
+def test_an_option_of_a_network_is_named_by_its_key(options, culprit):
+    config = config_with("clone.options", options)
+    config.clone.model = "resnet8"
+    with pytest.raises(UserError) as caught:
+        check_config(config)
+    assert caught.value.culprit == culprit
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "side", "culprit"),
+    [
+        ({"image_size": 8}, 8, "options.image_size of vit_small_patch16_224"),
+        ({"image_size": 32}, 40, "model = vit_small_patch16_224: the images are"),
+    ],
+)
+def test_what_a_network_says_of_the_images_is_named_by_its_key(
+    options, side, culprit, tmp_path
+):
+    config = config_with("clone.options", options)
+    config.clone.model = "vit_small_patch16_224"
+    config.data.synthetic = True
+    config.data.synthetic_shape = (side, side, 3)
+    with pytest.raises(UserError) as caught:
+        open_experiment(config, tmp_path)
+    assert caught.value.culprit.startswith(f"config.clone.{culprit}")
+
+
 def test_a_normalisation_of_other_channels_is_refused_with_the_data(tmp_path):
     config = config_with("data.mean", (0.5, 0.5, 0.5))
     config.data.synthetic_shape = (8, 8, 1)

@@ -78,3 +78,14 @@ def test_a_file_of_another_kind_is_one_message(tmp_path, content, message):
 def test_a_directory_without_one_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         saved_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [cn.load, cn.export, lambda workdir: cn.predict(workdir, workdir)],
+    ids=["load", "export", "predict"],
+)
+def test_a_saved_config_is_checked_as_a_new_one_is(tmp_path, use):
+    open_workdir(tmp_path, cn.config("digits", seed=-1), force_config=False)
+    with pytest.raises(UserError, match=r"config\.seed\n  got: +-1"):
+        use(tmp_path)

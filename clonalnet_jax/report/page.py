@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup, escape
 
+from clonalnet_jax.errors import displayable
 from clonalnet_jax.report.rendering import Rendered
+
+_LONGEST = 4000  # characters of a text that is shown: more than any of our own has
 
 
 class Column(NamedTuple):
@@ -98,13 +102,22 @@ def render_page(**content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["svg_uri"] = _svg_uri
+    environment.filters["whole"] = escape
     return environment.get_template("page.html").render(content)
 
 
-def _svg_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+def _shown(value: Any) -> Any:
+    """What stands on the page for a value of the template: markup, or safe text."""
+    if isinstance(value, Markup):  # what a macro of the template has made, or `whole`
+        return value
+    return displayable(value, limit=_LONGEST)
+
+
+def _svg_uri(svg: bytes) -> Markup:
+    return escape(f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}")
