@@ -48,8 +48,8 @@ def tabulate(
 
     Args:
       config: The whole config; its `compare.methods` are compared.
-      seeds: numbers.
-      directories: the workdir of each.
+      seeds: The seeds, in order.
+      directories: The workdir of each seed.
 
     Returns:
       `seeds`, `test_images`, `temperature` (what it was fitted on), `caption`;
@@ -58,7 +58,7 @@ def tabulate(
       `p_holm`; beside the metrics `mcnemar` (a list, by seed) and `verdict`.
 
     Raises:
-      UserError: a file is missing or damaged, or the seeds' test splits differ.
+      UserError: A file is missing or damaged, or the seeds' test splits differ.
     """
     runs = ("baseline", *config.compare.methods)
     metrics: dict[str, dict[str, list[float]]] = {
@@ -74,8 +74,9 @@ def tabulate(
             right[run].append(predictions.logits.argmax(-1) == predictions.labels)
             if run == "baseline" and is_given(config):
                 predictions = predictions.without_holdout()
-            for name, value in _measure(predictions).items():
-                metrics[run][name].append(value)
+            figures = _measure(predictions)
+            for name in METRICS:
+                metrics[run][name].append(figures[name])
     result = {
         "seeds": list(seeds),
         "test_images": len(labels[0]),
