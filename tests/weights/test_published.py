@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clonalnet_jax.configs import default
+from ml_collections import ConfigDict
 from PIL import Image
 
 from clonalnet_jax.training import story
@@ -47,7 +48,7 @@ def top1(folder, weights, model, workdir, mean, std, **options):
     config.data.path, config.data.mean, config.data.std = str(folder), mean, std
     config.data.image_size = options.pop("image_size", None)
     config.baseline.model, config.baseline.weights = model, str(weights)
-    config.baseline.options.update(options)
+    config.baseline.options = ConfigDict(options)
     config.methods = ()
     return story.train(config, workdir)["baseline"]["top1"]
 
