@@ -21,7 +21,8 @@ PACKAGE = Path(__file__).parent.parent / "clonalnet_jax"
 # How an argument's description begins that is no phrase of its own.
 _FRAGMENT = re.compile(
     r"(?:of|that|what|where|which|as|see|likewise|whose|whom|how many|from|by|in|to|"
-    r"with|without|for|at|on|if|than|when|told|picks|gives|makes|draws|builds)\b"
+    r"with|without|for|at|on|if|than|when|told|picks|gives|makes|draws|builds|over|per|stands|only)\b",
+    re.IGNORECASE,
 )
 _ARGUMENT = re.compile(r"^(\s+)(\*{0,2}\w+): (.*)$")
 

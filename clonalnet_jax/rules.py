@@ -74,7 +74,7 @@ def check_table(
     Args:
       config: A config, or a section of one.
       table: The rule of each of its keys; those of a section are `section.key`.
-      name: What a message calls the config.
+      name: The name of the config in messages.
 
     Raises:
       UserError: A key is missing or unknown, or its value is impossible.
@@ -217,7 +217,7 @@ def different_names(known: Collection[str], *, least: int = 0) -> Rule:
 
     Args:
       known: The names that there are, or the table that has them as keys.
-      least: How many there must be.
+      least: The least number of them.
 
     Returns:
       The rule.

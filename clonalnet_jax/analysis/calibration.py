@@ -18,13 +18,13 @@ def fit_temperature(
 
     Args:
       logits: `[n, classes]`, of images that are not reported on.
-      labels: class indices `[n]`.
+      labels: Class indices `[n]`.
 
     Returns:
       `T`, from e^-5 to e^5: where every image is right, no `T` above 0 is best.
 
     Raises:
-      ValueError: the shapes do not match, there are no images, or a logit is not
+      ValueError: The shapes do not match, there are no images, or a logit is not
         finite.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
@@ -53,13 +53,13 @@ def cross_fit(
 
     Args:
       logits: `[n, classes]`, at least two images.
-      labels: class indices `[n]`.
+      labels: Class indices `[n]`.
 
     Returns:
       The scaled logits, in the same order.
 
     Raises:
-      ValueError: as `fit_temperature`.
+      ValueError: `fit_temperature` refuses them, too.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     halves = order[::2], order[1::2]

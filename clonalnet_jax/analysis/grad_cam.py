@@ -24,10 +24,10 @@ def grad_cam(
     by the mean gradient of the target's logit, summed, and cut off below 0.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
-      variables: its `params` and `batch_stats`.
-      images: normalised, as the network takes them.
-      targets: the class to explain for each image; None for the network's answer.
+      model: A network of `clonalnet_jax.models`.
+      variables: Its `params` and `batch_stats`.
+      images: Normalised, as the network takes them.
+      targets: The class to explain for each image; None for the network's answer.
 
     Returns:
       The logits, and a heat map an image, float32: bilinear to the images' size, with

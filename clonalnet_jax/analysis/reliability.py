@@ -15,10 +15,10 @@ class Reliability(NamedTuple):
 
     Attributes:
       edges: Edges of the bins `[16]`, from 0 to 1; a bin is (low, high].
-      images: per bin `[15]`.
-      confidence: mean confidence per bin `[15]`, NaN where a bin is empty.
-      accuracy: share of correct answers per bin `[15]`, NaN where a bin is empty.
-      ece: expected calibration error in percent, that of `evaluation.summarise`.
+      images: The number in each bin `[15]`.
+      confidence: Mean confidence per bin `[15]`, NaN where a bin is empty.
+      accuracy: Share of correct answers per bin `[15]`, NaN where a bin is empty.
+      ece: Expected calibration error in percent, that of `evaluation.summarise`.
     """
 
     edges: Float[np.ndarray, " edges"]
@@ -32,9 +32,9 @@ class RiskCoverage(NamedTuple):
     """The error among the images that a network is most sure of.
 
     Attributes:
-      coverage: shares of the images that are answered, `[n]`: 1/n, 2/n, ..., 1.
-      risk: share of wrong answers among them `[n]`.
-      aurc: area under the curve, the mean of `risk`; lower is better.
+      coverage: Shares of the images that are answered, `[n]`: 1/n, 2/n, ..., 1.
+      risk: Share of wrong answers among them `[n]`.
+      aurc: Area under the curve, the mean of `risk`; lower is better.
     """
 
     coverage: Float[np.ndarray, " n"]
@@ -49,7 +49,7 @@ def reliability(
 
     Args:
       logits: `[n, classes]`, divided by a temperature or not.
-      labels: class indices `[n]`, n at least 1.
+      labels: Class indices `[n]`, n at least 1.
 
     Returns:
       The diagram, of the same bins as the reported `ece`.
@@ -80,7 +80,7 @@ def risk_coverage(
 
     Args:
       logits: `[n, classes]`.
-      labels: class indices `[n]`, n at least 1.
+      labels: Class indices `[n]`, n at least 1.
 
     Returns:
       The curve and the area under it.

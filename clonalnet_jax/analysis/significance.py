@@ -16,7 +16,7 @@ class Mean(NamedTuple):
     """A mean over seeds.
 
     Attributes:
-      mean: over the seeds.
+      mean: The mean over the seeds.
       standard_error: None with a single seed.
     """
 
@@ -31,9 +31,9 @@ class Difference(NamedTuple):
     `FEWEST_SEEDS` seeds, without any spread, or with a value that is not finite.
 
     Attributes:
-      mean: over the seeds.
-      low: end of the 95 % interval of Student's t.
-      high: its other end.
+      mean: The mean over the seeds.
+      low: End of the 95 % interval of Student's t.
+      high: Its other end.
       p_t: The p-value of the paired t-test, two-sided.
       p_sign_flip: The p-value of the sign-flip test, two-sided; exact up to 16 seeds.
     """
@@ -49,9 +49,9 @@ class McNemar(NamedTuple):
     """Images on which exactly one of two networks is right.
 
     Attributes:
-      gained: only the first is right.
-      lost: only the second is right.
-      p: exact, two-sided.
+      gained: Images on which the first alone is right.
+      lost: Images on which the second alone is right.
+      p: The exact two-sided probability.
     """
 
     gained: int
@@ -70,14 +70,14 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     """Compares two methods seed by seed.
 
     Args:
-      ours: one value per seed.
+      ours: One value per seed.
       theirs: One value for each of the same seeds, in the same order.
 
     Returns:
       The difference `ours - theirs`.
 
     Raises:
-      ValueError: the numbers of seeds differ.
+      ValueError: The numbers of seeds differ.
     """
     pairs = zip(ours, theirs, strict=True)
     differences = np.array([one - other for one, other in pairs], np.float64)
@@ -99,8 +99,8 @@ def mcnemar(
     """McNemar's test (1947) of two networks on the same images, in its exact form.
 
     Args:
-      ours: whether the first is right, by image.
-      theirs: whether the second is.
+      ours: Whether the first is right, by image.
+      theirs: Whether the second is right, by image.
 
     Returns:
       The counts and the p-value, 1 where the networks agree everywhere.

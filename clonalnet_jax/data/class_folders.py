@@ -37,7 +37,7 @@ def open_folder(
       test_split: Name of a folder; `test`, `val`, `valid` and `validation` stand for
         each other.
       test_fraction: Share of every class, where there are no folders for splits.
-      split_seed: Draws that share.
+      split_seed: The seed that draws that share.
 
     Returns:
       Training and test split, in the order of classes and file names.

@@ -47,7 +47,7 @@ def look_at_level(folder: Path) -> Level:
     """Lists what lies directly in a folder.
 
     Args:
-      folder: Where to look.
+      folder: The folder to look at.
 
     Returns:
       Its folders, and what is passed over beside them.
@@ -83,7 +83,7 @@ def find_splits(
 
     Args:
       root: The data set's folder.
-      level: What lies directly in it.
+      level: The entries that lie directly in it.
       train_split: The name of the training split; empty for none.
       test_split: The name of the test split.
 
@@ -110,7 +110,7 @@ def check_is_no_split(root: Path, level: Level, train_split: str) -> None:
 
     Args:
       root: The data set's folder.
-      level: What lies directly in it.
+      level: The entries that lie directly in it.
       train_split: The name of the training split that was looked for.
 
     Raises:

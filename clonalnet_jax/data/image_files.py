@@ -75,7 +75,7 @@ def find_images(folder: Path) -> list[str]:
     """The images of a folder at any depth, in the order of their paths.
 
     Args:
-      folder: Where to search.
+      folder: The folder to search.
 
     Returns:
       Paths relative to the folder.
@@ -91,8 +91,8 @@ def describe(folder: Path, found: Iterable[Found]) -> list[str]:
 
     Args:
       folder: The folder; the paths are relative to it.
-      found: What was found, images included. Further kinds than `look_through` yields
-        are `loose`, an image beside the class folders, and `unused`, a folder beside
+      found: All that was found, images included. Further kinds than those of
+        `look_through` are `loose`, an image beside the class folders, and `unused`, a folder beside
         the splits.
 
     Returns:

@@ -64,8 +64,8 @@ class Operation(NamedTuple):
 
     Attributes:
       apply: The operation, `(image, magnitude) -> image`.
-      magnitudes: Gives the strength of each magnitude for an image's side in pixels,
-        `(size) -> [31]`; None where there is nothing to set.
+      magnitudes: The function that says the strength of each magnitude for an image's
+        side in pixels, `(size) -> [31]`; None where there is nothing to set.
       signed: Whether the strength is negative half of the time.
     """
 

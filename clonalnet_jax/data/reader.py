@@ -45,7 +45,7 @@ class Reader:
 
         Args:
           image: An encoded file, or pixels uint8 `[h, w, c]`.
-          rng: Draws the augmentation; None for evaluation.
+          rng: The generator of the augmentation; None for evaluation.
 
         Returns:
           Pixels, uint8 `[h, w, c]`.

@@ -150,7 +150,7 @@ def whole_image(
       source: The source of the example.
       index: Its index in the source.
       shape: The shape that it must have, `(height, width, channels)`.
-      rng: Draws the augmentation; None for evaluation.
+      rng: The generator of the augmentation; None for evaluation.
 
     Returns:
       The example.

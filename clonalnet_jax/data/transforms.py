@@ -40,7 +40,7 @@ def train_transform(
     Args:
       image: An image file, or pixels uint8 `[h, w, channels]`. Of a file no more rows
         are decoded than the crop has.
-      rng: Draws everything.
+      rng: The generator of everything random.
       size: Side of the square result in pixels.
       scale: Range of the crop's share of the area.
       ratio: Range of its width over its height.

@@ -32,10 +32,10 @@ class Evidence(NamedTuple):
 
     Attributes:
       workdir: The workdir that was asked about, where the report goes.
-      experiment: config and data; its workdir holds the networks.
-      clone: name of the run that is compared with the baseline.
-      logits: float32 `[n, classes]` of the test split by run, the baseline's first.
-      labels: class of each `[n]`.
+      experiment: Config and data; its workdir holds the networks.
+      clone: Name of the run that is compared with the baseline.
+      logits: Float32 `[n, classes]` of the test split by run, the baseline's first.
+      labels: Class of each `[n]`.
       positions: Position of each image in the test split `[n]`; unreadable images
         are left out.
       holdout: Logits and labels of held-out training images by run. A run is missing
@@ -85,7 +85,7 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
       The evidence.
 
     Raises:
-      UserError: there is no baseline, no such run, or the data cannot be read.
+      UserError: There is no baseline, no such run, or the data cannot be read.
     """
     directory = _directory_of_runs(workdir)
     known = list(read_results(directory))
@@ -119,7 +119,7 @@ def heat_maps(
     Args:
       evidence: The evidence of `collect_evidence`.
       run: Name of the network's run.
-      indices: rows of the logits.
+      indices: Rows of the logits.
 
     Yields:
       A heat map an image, of its size, from 0 to 1.

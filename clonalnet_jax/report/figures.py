@@ -23,8 +23,8 @@ def draw_curves(
     """A line for each run.
 
     Args:
-      curves: steps and values by run.
-      clone: name of the run that is the clone.
+      curves: Steps and values by run.
+      clone: Name of the run that is the clone.
       ylabel: Label of the values.
 
     Returns:
@@ -54,8 +54,8 @@ def draw_pairs(
 
     Args:
       names: Short names of the pairs.
-      before: images that the baseline swaps.
-      after: images that the clone swaps.
+      before: Images that the baseline swaps.
+      after: Images that the clone swaps.
 
     Returns:
       The figure, the first pair on top.
@@ -108,7 +108,7 @@ def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw
 
     Args:
       names: Names of the classes, in the order of the rows.
-      matrix: counts `[i, k]`, what is not to be shown left 0.
+      matrix: Counts `[i, k]`, what is not to be shown left 0.
       top: Top of the colour scale, so that several matrices can share one.
 
     Returns:
@@ -135,7 +135,7 @@ def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:
 
     Args:
       diagram: The diagram of `reliability.reliability`.
-      clone: whether it is the clone's, which gives the colour.
+      clone: Whether it is the clone's, which gives the colour.
 
     Returns:
       The figure.
@@ -168,7 +168,7 @@ def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Draw:
 
     Args:
       curves: The curves by run.
-      clone: name of the run that is the clone.
+      clone: Name of the run that is the clone.
 
     Returns:
       The figure.
@@ -203,7 +203,7 @@ def draw_differences(
     Args:
       names: Names of the methods.
       means: Means of the differences.
-      intervals: low and high ends.
+      intervals: Low and high ends.
       xlabel: Label of the differences.
 
     Returns:

@@ -35,10 +35,10 @@ class Exhibit(NamedTuple):
 
     Attributes:
       position: Position in the test split.
-      truth: name of its class.
-      image: a data URI.
-      baseline: its answer.
-      clone: its answer.
+      truth: Name of its class.
+      image: A data URI.
+      baseline: Its answer.
+      clone: Its answer.
     """
 
     position: int
@@ -53,7 +53,7 @@ class Gallery(NamedTuple):
 
     Attributes:
       total: Number of images that fulfil it.
-      exhibits: those that are shown, drawn at random.
+      exhibits: The images that are shown, drawn at random.
     """
 
     total: int
@@ -121,7 +121,7 @@ def overlay(
     """A heat map over the image in grey.
 
     Args:
-      pixels: the image.
+      pixels: The image.
       heat: Heat map from 0 to 1, in any size.
 
     Returns:

@@ -18,9 +18,9 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-      title: its heading.
-      number: whether it holds numbers, which stand flush right.
-      signed: whether their signs say better or worse.
+      title: Its heading.
+      number: Whether it holds numbers, which stand flush right.
+      signed: Whether their signs say better or worse.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
     Attributes:
       caption: Caption that says the content.
-      columns: the first of which names the rows.
+      columns: The columns; the first names the rows.
       rows: Rows, each with as many cells as there are columns.
     """
 
@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
     Attributes:
       figure: The figure for both themes.
-      caption: stands below it.
+      caption: The text below it.
       alt: Description for those who cannot see it.
     """
 
@@ -74,12 +74,12 @@ class Headline(NamedTuple):
     """The result at a glance.
 
     Attributes:
-      verdict: a sentence.
-      tiles: the numbers behind it.
+      verdict: A sentence.
+      tiles: The numbers behind it.
       caveats: Conclusions that the reader must not draw.
       tables: Tables of all runs.
       figure: Figure of the differences; None for a single seed.
-      method: how it was tested, where that takes many words.
+      method: How it was tested, where that takes many words.
     """
 
     verdict: str

@@ -92,7 +92,7 @@ def render(
     """Draws a figure for both themes, and saves the light one for papers.
 
     Args:
-      draw: the figure.
+      draw: The figure.
       path: Path without suffix; `.svg` and `.png` (300 dpi on white) are written.
       size: Width and height in inches.
 

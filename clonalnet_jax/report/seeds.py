@@ -20,7 +20,7 @@ def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Hea
 
     Args:
       result: Content of `compare.json`, with the clone among its methods.
-      clone: name of the run that is compared.
+      clone: Name of the run that is compared.
       directory: Directory of the figures.
 
     Returns:

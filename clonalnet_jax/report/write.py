@@ -30,7 +30,7 @@ def write_report(
       The page, one file without references to anything else.
 
     Raises:
-      UserError: there is no baseline, no such run, or the data cannot be read.
+      UserError: There is no baseline, no such run, or the data cannot be read.
     """
     evidence = collect_evidence(workdir, config, run=run)
     report = workdir / "report"

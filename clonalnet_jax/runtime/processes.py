@@ -26,12 +26,12 @@ def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
 
     Args:
       mode: `on`, `off`, or `auto`: if the environment is that of several processes.
-      environment: variables; `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+      environment: Variables; `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
         `JAX_PROCESS_ID` describe the run where no cluster does.
 
     Raises:
-      UserError: nothing says where the other processes are.
-      LostProcessError: some did not come, or cannot be reached.
+      UserError: Nothing says where the other processes are.
+      LostProcessError: Some did not come, or cannot be reached.
     """
     if mode == "off" or (mode == "auto" and not is_one_of_many(environment)):
         return
@@ -86,7 +86,7 @@ def wait_for_all(what: str) -> None:
     """Returns once every process has come here.
 
     Args:
-      what: the place, the same on all of them.
+      what: The place, the same on all of them.
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)

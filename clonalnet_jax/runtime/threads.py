@@ -17,7 +17,7 @@ def map_in_threads(
     nothing is waited for.
 
     Args:
-      function: What is done with an item; it may be called by any thread.
+      function: The work on an item; it may be called by any thread.
       items: The items.
 
     Yields:

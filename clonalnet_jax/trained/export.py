@@ -102,7 +102,7 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
       about: The description that `describe` gives.
 
     Raises:
-      UserError: jax2onnx is not installed, or cannot convert the network.
+      UserError: The package jax2onnx is not installed, or cannot convert the network.
     """
     try:
         from jax2onnx import to_onnx

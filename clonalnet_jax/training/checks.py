@@ -153,7 +153,7 @@ def check_with_data(config: ConfigDict, dataset: Dataset, *, num_steps: int) -> 
 
     Args:
       config: The whole config, which `check_config` has passed.
-      dataset: What `config.data` names.
+      dataset: The data set that `config.data` names.
       num_steps: Updates of every run.
 
     Raises:

@@ -56,7 +56,7 @@ class Span(NamedTuple):
 
     Attributes:
       num_steps: The number of steps of the whole run.
-      warmup: How many of them are the warm-up, which comes first.
+      warmup: The number of steps of the warm-up, which comes first.
       steps_per_epoch: The steps that make an epoch, possibly a fraction.
     """
 

@@ -16,7 +16,7 @@ def explain_step_error(
     """Turns an error of a training step into one that tells the user what to do.
 
     Args:
-      error: What JAX raised.
+      error: The exception that JAX raised.
       config: The whole config.
       state: State that the step was given, or its shapes.
 

@@ -94,7 +94,7 @@ def make_train_step(
 
     Returns:
       `(state, baseline_variables, batch, key) -> (state, metrics)`; the metrics are
-      scalars: the mean of each loss term, `top1` and `grad_norm`.
+      scalars: The mean of each loss term, `top1` and `grad_norm`.
     """
 
     def gradient_of(

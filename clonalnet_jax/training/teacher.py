@@ -25,7 +25,7 @@ class Frozen(NamedTuple):
 
     Attributes:
       forward: `(variables, images) -> logits`, in eval mode.
-      variables: What `forward` takes, replicated.
+      variables: The first argument of `forward`, replicated.
     """
 
     forward: ForwardFn
@@ -37,7 +37,7 @@ class Teacher(NamedTuple):
 
     Attributes:
       answer: Pure function inside the training step; see `state.AnswerFn`.
-      variables: What `answer` takes, on the devices.
+      variables: The first argument of `answer`, on the devices.
       beside: Adds an entry `answers` to every batch on the host; None adds nothing.
       get_ready: Called once before the first step of a run that has steps left.
     """

@@ -23,8 +23,8 @@ def fold_batch_norm(
     """Folds every batch norm that directly follows a convolution.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
-      variables: its `params` and `batch_stats`.
+      model: A network of `clonalnet_jax.models`.
+      variables: Its `params` and `batch_stats`.
       image_shape: `(height, width, channels)`.
 
     Returns:

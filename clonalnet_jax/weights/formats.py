@@ -112,7 +112,7 @@ def refusal(path: Path | str, what: str, remedy: str) -> UserError:
 
     Args:
       path: The file.
-      what: What it is.
+      what: The kind of file that it is.
       remedy: The one thing to do.
 
     Returns:

@@ -65,7 +65,7 @@ def from_torch(
       source: Name of the state dict, for the error.
       without: Path of a module whose tensors are neither needed nor read, such as a
         classifier that is replaced.
-      others: What the source has instead of a tensor, by the name that asks for it.
+      others: The objects that the source has instead of a tensor, by tensor name.
 
     Returns:
       `params` and `batch_stats` as NumPy arrays; without those of `without`.

@@ -28,7 +28,7 @@ class Placeholder:
     """Stands for an object or a name of the file; it has no behaviour.
 
     Attributes:
-      name: What the file asks for, such as `argparse.Namespace`.
+      name: The name that the file asks for, such as `argparse.Namespace`.
     """
 
     __slots__ = ("name",)
@@ -46,9 +46,9 @@ def read_pickle(stream: BinaryIO, build: Build, refer: Callable[[Any], Any]) -> 
     """Reads one pickle, of protocols 0 to 5, up to and with its end.
 
     Args:
-      stream: Where it begins.
-      build: Makes the value that stands for a call which the file asks for.
-      refer: Makes the value that stands for a persistent id, such as a storage.
+      stream: The file, at the place where the pickle begins.
+      build: The function that makes what stands for a call in the file.
+      refer: The function that makes what stands for a persistent id, a storage.
 
     Returns:
       None, numbers, text, bytes, tuples, lists and dicts as such, with what `build` and

@@ -49,8 +49,8 @@ class StateDict(NamedTuple):
 
     Attributes:
       tensors: Arrays by PyTorch's names.
-      others: What the file has instead of a tensor, by the name that asks for it.
-      notes: What was taken and what was left out, in words.
+      others: The objects that the file has instead of a tensor, by tensor name.
+      notes: Sentences on the parts that were taken and left out.
     """
 
     tensors: dict[str, np.ndarray]
@@ -63,7 +63,7 @@ def read_state_dict(path: Path, *, key: str = "") -> dict[str, np.ndarray]:
 
     Args:
       path: The file.
-      key: Where the state dict lies in it; see `config.baseline.weights_key`.
+      key: The place of the state dict in it; see `config.baseline.weights_key`.
 
     Returns:
       Arrays by PyTorch's names, which may be read-only.
@@ -79,8 +79,8 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
 
     Args:
       path: The file, of any name.
-      key: Where the state dict lies in it: a key, keys joined by `/`, or the prefix of
-        the names wanted. If it is empty, it is looked for where training programs put
+      key: The place of the state dict in it: a key, keys joined by `/`, or the prefix
+        of the names wanted. If it is empty, it is looked for where training programs put
         it, the network's own weights before their averages.
 
     Returns:

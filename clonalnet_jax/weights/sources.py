@@ -58,7 +58,7 @@ def find_weights(weights: str) -> Path:
     """The file that `config.baseline.weights` means.
 
     Args:
-      weights: a path; `timm:<name>`, such as `timm:resnet18.a1_in1k`, which is
+      weights: A path; `timm:<name>`, such as `timm:resnet18.a1_in1k`, which is
         downloaded from the Hugging Face hub unless it is cached; or
         `torchvision:<name>`, such as `torchvision:resnet18`, which torchvision has
         left in its cache.
@@ -67,7 +67,7 @@ def find_weights(weights: str) -> Path:
       The file.
 
     Raises:
-      UserError: it is not there; says where to put it.
+      UserError: It is not there; says where to put it.
     """
     source, _, name = weights.partition(":")
     if source == "timm" and name:

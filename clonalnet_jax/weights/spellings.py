@@ -17,7 +17,7 @@ class Spelling(NamedTuple):
 
     Attributes:
       theirs: Pattern of a part of their names.
-      ours: What stands there in our names.
+      ours: The text that stands there in our names.
       example: Both, as a note shows them.
     """
 

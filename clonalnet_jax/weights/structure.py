@@ -20,7 +20,7 @@ def norms_after_convolutions(
     """Each batch norm that reads what a convolution wrote, where nothing else does.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
+      model: A network of `clonalnet_jax.models`.
       image_shape: `(height, width, channels)`.
 
     Returns:
@@ -62,7 +62,7 @@ def head_path(model: nn.Module, image_shape: tuple[int, int, int]) -> Path:
     """The classifier: the last dense layer that runs.
 
     Args:
-      model: a network of `clonalnet_jax.models`.
+      model: A network of `clonalnet_jax.models`.
       image_shape: `(height, width, channels)`.
 
     Returns:

@@ -30,8 +30,8 @@ class Taken(NamedTuple):
 
     Attributes:
       tensors: Tensors by name, without counters.
-      others: What stands in place of a tensor, by name.
-      notes: What was taken and what was left out, in words.
+      others: The objects in place of a tensor, by name.
+      notes: Sentences on the parts that were taken and left out.
     """
 
     tensors: dict[str, Any]
@@ -43,8 +43,8 @@ def take_out(content: Any, key: str, *, source: str) -> Taken:
     """Finds the state dict in the content of a file.
 
     Args:
-      content: What the file holds.
-      key: Where to look; empty for the usual places.
+      content: The content of the file.
+      key: The place to look at; empty for the usual places.
       source: Name of the file, for messages.
 
     Returns:

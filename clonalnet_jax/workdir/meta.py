@@ -85,7 +85,7 @@ def check_run(
 
     Args:
       folder: The folder of the step.
-      meta: What the checkpoint says of itself.
+      meta: The checkpoint's record of itself.
       run: Name of the run in whose directory it lies.
       experiments: Experiments that its workdir was started with; none if unknown.
 
@@ -119,7 +119,7 @@ def check_network(
 
     Args:
       folder: The folder of the step.
-      saved: What the checkpoint says of itself.
+      saved: The checkpoint's record of itself.
       asked: The meta of the network that config and data describe.
       experiments: Experiments that its workdir was started with; none if unknown.
 

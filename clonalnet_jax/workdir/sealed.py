@@ -49,7 +49,7 @@ def is_sealed(workdir: Path, name: str, content: bytes, *, log: bool = False) ->
     Args:
       workdir: The directory with the ledger.
       name: Path of the file below the workdir.
-      content: What the file holds.
+      content: The content of the file.
       log: Whether more may have been appended since its digest was kept.
 
     Returns:

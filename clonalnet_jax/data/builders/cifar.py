@@ -23,9 +23,9 @@ class _Kind(NamedTuple):
       meta: The file of the class names.
       names_key: Their key in it.
       labels_key: The key of the labels in a batch.
-      splits: For each split, its batches, and the MD5 sum of each as its authors
+      splits: The batches of each split, and the MD5 sum of each as its authors
         publish it (torchvision compares the same).
-      sizes: For each split, the images of one batch.
+      sizes: The number of images in one batch of each split.
     """
 
     meta: str

@@ -16,7 +16,7 @@ class EncodedImage(NamedTuple):
     """One example to be written.
 
     Attributes:
-      name: Where it comes from; unique in its split.
+      name: Its place in the source; unique in its split.
       image: The bytes of an image file.
       label: Index of its class.
     """
@@ -30,10 +30,10 @@ class Content(NamedTuple):
     """A data set to be written.
 
     Attributes:
-      description: What it is and where it comes from.
+      description: A sentence on its content and its source.
       class_names: The names in the order of the labels.
       shape: `(height, width, channels)`, None where images differ.
-      splits: By name, a function that goes through the examples.
+      splits: A function for each split that goes through its examples.
       notes: Lines that tell the user what was passed over or is not as published.
     """
 
@@ -51,7 +51,7 @@ def make_builder(
 
     Args:
       name: The data set's name.
-      content: What to write.
+      content: The data set to write.
       data_dir: TFDS's directory; None for its default.
 
     Returns:

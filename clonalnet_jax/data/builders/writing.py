@@ -28,7 +28,7 @@ def write(
 
     Args:
       builder: The data set. Its `info` says afterwards what is on the disk.
-      download_config: What TFDS's own data sets are downloaded with.
+      download_config: The settings for downloads of TFDS's own data sets.
       refuse_leftovers: Whether to stop where an earlier preparation was broken off.
 
     Raises:
