@@ -36,8 +36,8 @@ SETTINGS: dict[str, Any] = {
 
 RUNS = ("baseline", "clone")
 _LAST, _FIRST = "4", "2"  # the steps that are saved
-# Whose files nobody reads: all of a folder are damaged at once.
-_FOLDERS = ("export", "report")
+# All files of these are damaged at once: nobody reads them, or not in this process.
+_FOLDERS = ("compiled", "export", "report")
 
 
 def shrink_networks() -> None:

@@ -16,6 +16,7 @@ in the directory: the same command goes on, and tries again what failed.
 """
 
 import collections
+import functools
 import json
 import sys
 import tempfile
@@ -51,7 +52,7 @@ class Case(NamedTuple):
     """A damage to try.
 
     Attributes:
-      place: `finished`, `unfinished` or `comparison`: the workdir that is damaged.
+      place: `finished`, `unfinished`, `comparison` or `program`: what is damaged.
       path: The file, relative to it.
       damage: A name of `DAMAGES`.
     """
@@ -73,6 +74,8 @@ def cases_of(directory: Path) -> Iterator[Case]:
     for place, paths in places.items():
         for path in paths:
             yield from (Case(place.strip(), str(path), damage) for damage in DAMAGES)
+    # Last, for these are programs of their own.
+    yield from (Case("program", "compiled", damage) for damage in DAMAGES)
 
 
 def try_cases(
@@ -96,9 +99,14 @@ def try_cases(
             make_workdir(config, made, comparison=compared)
             made.rename(whole)
         uses[place] = Uses(config, whole, comparison=compared)
+    program = functools.cache(lambda: signals.Program(directory / "program"))
     for case in cases_of(directory):
-        if record.get(case, Outcome("FAULT")).word == "FAULT" and most:
-            most -= 1
+        if record.get(case, Outcome("FAULT")).word != "FAULT" or not most:
+            continue
+        most -= 1
+        if case.place == "program":
+            yield case, signals.start_with_damaged_programs(program(), case.damage)
+        else:
             place = uses["comparison" if case.place == "comparison" else "run"]
             unfinished = case.place == "unfinished"
             path = Path(case.path)
@@ -140,8 +148,9 @@ def main(argv: list[str]) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         faults = _damage_files(directory)
         if _SIGNALS.value:
-            tries, seed = _SIGNALS.value, _SEED.value
-            faults += signals.send_all(directory / "signals", tries=tries, seed=seed)
+            path, seed = directory / "signals.jsonl", _SEED.value
+            program = signals.Program(directory / "program")
+            faults += signals.send_all(program, path, tries=_SIGNALS.value, seed=seed)
     return int(bool(faults))
 
 

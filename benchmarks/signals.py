@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 
 import safetensors.numpy
 
-from benchmarks.damages import RUNS, SETTINGS
-from benchmarks.uses import figures_of, page_of, write_images
+from benchmarks.damages import DAMAGES, RUNS, SETTINGS
+from benchmarks.uses import Outcome, figures_of, page_of, write_images
 from clonalnet_jax.workdir.saved_logits import logits_path
 
 MODES = ("train", "fill the cache", "evaluate", "report", "export", "predict")
@@ -43,19 +44,25 @@ class Ended(NamedTuple):
 
 
 class Program:
-    """Starts of the program in a workdir that may be changed, beside a whole one."""
+    """Starts of the program in a workdir that may be changed, beside a whole one.
+
+    Attributes:
+      whole: The whole workdir.
+      workdir: The one that may be changed.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Trains the whole workdir in a directory, where it is not there."""
-        self._whole, self._copy = directory / "whole", directory / "copy"
+        directory.mkdir(parents=True, exist_ok=True)
+        self.whole, self.workdir = directory / "whole", directory / "copy"
         self._output = directory / "exported.safetensors"
         write_images(directory / "images")
         self._images = directory / "images"
-        if not self._whole.exists():
-            shutil.rmtree(self._copy, ignore_errors=True)
+        if not self.whole.exists():
+            shutil.rmtree(self.workdir, ignore_errors=True)
             ended = self.start("train")
             assert ended.code == 0, ended.text
-            self._copy.rename(self._whole)
+            self.workdir.rename(self.whole)
 
     def prepare(self, mode: str) -> None:
         """Makes a workdir in which a mode has all of its work to do.
@@ -63,16 +70,16 @@ class Program:
         Args:
           mode: One of `MODES`.
         """
-        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.rmtree(self.workdir, ignore_errors=True)
         for path in self._output.parent.glob("exported*"):
             path.unlink()
-        shutil.copytree(self._whole, self._copy)
+        shutil.copytree(self.whole, self.workdir)
         if mode in ("train", "fill the cache"):
             runs = RUNS if mode == "train" else RUNS[1:]
             for name in (*runs, "baseline_cache"):
-                shutil.rmtree(self._copy / name)
+                shutil.rmtree(self.workdir / name)
             for run in runs:
-                logits_path(self._copy, run).unlink()
+                logits_path(self.workdir, run).unlink()
 
     def start(self, mode: str, number: int = 0, seconds: float = _PATIENCE) -> Ended:
         """Starts the program and waits for its end.
@@ -86,10 +93,14 @@ class Program:
         Returns:
           How it ended.
         """
-        begun, log = time.monotonic(), self._copy.with_name("output.txt")
+        begun, log = time.monotonic(), self.workdir.with_name("output.txt")
         with log.open("w") as output:
             process = subprocess.Popen(
-                self._command(mode), cwd=_ROOT, stdout=output, stderr=subprocess.STDOUT
+                self._command(mode),
+                cwd=_ROOT,
+                env=_environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         if number and mode == "fill the cache":
             while process.poll() is None and "computing" not in log.read_text():
@@ -106,7 +117,7 @@ class Program:
 
     def _command(self, mode: str) -> list[str]:
         flag = "train" if mode == "fill the cache" else mode
-        command = [sys.executable, "main.py", f"--workdir={self._copy}"]
+        command = [sys.executable, "main.py", f"--workdir={self.workdir}"]
         command += [f"--mode={flag}"]
         if flag == "train":
             settings = SETTINGS | _LONGER
@@ -122,29 +133,28 @@ class Program:
         if mode == "predict":
             return [line for line in text.splitlines() if line.startswith("{")]
         if mode == "report":
-            return page_of(self._copy)
+            return page_of(self.workdir)
         if mode == "export":
             tensors = safetensors.numpy.load_file(self._output)
             return {name: array.tobytes() for name, array in tensors.items()}
-        return figures_of(self._copy)
+        return figures_of(self.workdir)
 
 
-def send_all(directory: Path, *, tries: int, seed: int) -> int:
+def send_all(program: Program, path: Path, *, tries: int, seed: int) -> int:
     """Sends signals to starts of every mode in turn, and prints a table.
 
     Args:
-      directory: Where the workdirs are, and what was tried.
+      program: The program and its whole workdir.
+      path: The file of what was tried.
       tries: The number of starts that get a signal.
       seed: The seed of the moments.
 
     Returns:
       The number of faults.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "tried.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     record = {int(row[0]): tuple(row[1:]) for row in map(json.loads, lines)}
-    program, whole = Program(directory), dict[str, Ended]()
+    whole: dict[str, Ended] = {}
     for index in range(tries):
         mode, number = _drawn(index)
         if index in record and not record[index][2].startswith("FAULT"):
@@ -195,6 +205,30 @@ def _send(
     return "ended" if first.code == 0 else f"stopped with {first.code % 256}"
 
 
+def start_with_damaged_programs(program: Program, damage: str) -> Outcome:
+    """Damages all compiled programs of a workdir at once, and trains in it.
+
+    Each is read on its own, in place of compiling one: what all of them cannot do,
+    none can.
+
+    Args:
+      program: The program and its whole workdir.
+      damage: A name of `DAMAGES`.
+
+    Returns:
+      How it went.
+    """
+    program.prepare("train")
+    for path in (program.workdir / "compiled").iterdir():
+        DAMAGES[damage](path)
+    ended = program.start("train")
+    if ended.code != 0 or "Traceback" in ended.text:
+        return Outcome("FAULT", f"code {ended.code}: {ended.text[-2000:]}")
+    if ended.gave != figures_of(program.whole):
+        return Outcome("FAULT", "other figures")
+    return Outcome("told" if "WARNING" in ended.text else "same")
+
+
 def tabulate(record: Mapping[int, tuple[str, ...]]) -> str:
     """Makes a Markdown table: a row a mode, a column a signal."""
     cells: dict[tuple[str, str], collections.Counter[str]]
@@ -210,6 +244,11 @@ def tabulate(record: Mapping[int, tuple[str, ...]]) -> str:
             texts.append(", ".join(f"{count} {word}" for word, count in found))
         lines.append(f"| {' | '.join([mode, *texts])} |")
     return "\n".join(lines)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but that compiled programs are kept in the workdir."""
+    return {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
