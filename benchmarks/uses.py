@@ -63,7 +63,12 @@ class Uses:
     """
 
     def __init__(
-        self, config: ConfigDict, workdir: Path, *, comparison: bool = False
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        *,
+        comparison: bool = False,
+        draw_anew: bool = True,
     ) -> None:
         """Uses an undamaged workdir, of which it takes a copy.
 
@@ -71,7 +76,9 @@ class Uses:
           config: The config that it was trained with.
           workdir: The workdir; beside it, `copy`, `images` and exports are written.
           comparison: Whether it is of a comparison.
+          draw_anew: Whether to draw the figures of a report again, where it may matter.
         """
+        self._draw_anew = draw_anew
         self._config, self._workdir = config, workdir
         self._comparison = comparison
         self.copy = workdir.with_name("copy")
@@ -164,8 +171,9 @@ class Uses:
         if unfinished:
             return {"train": uses["train"]}
         # What is drawn of networks is known by their digests alone.
-        draw_anew = self._opens("report", path) and not is_of_a_step(path)
-        rendering._export = self._export if draw_anew else self._draw_once
+        matters = self._opens("report", path) and not is_of_a_step(path)
+        anew = self._draw_anew and matters
+        rendering._export = self._export if anew else self._draw_once
         if not is_of_a_step(path) or path.name == "_CHECKPOINT_METADATA":
             return uses
         step = Path(*path.parts[:2])
