@@ -38,7 +38,8 @@ from benchmarks.damages import (
     shrink_networks,
     small_config,
 )
-from benchmarks.uses import Outcome, Uses, make_workdir
+from benchmarks.given import make_workdir
+from benchmarks.uses import Outcome, Uses
 from clonalnet_jax.runtime.quiet import quieten
 
 _DIRECTORY = flags.DEFINE_string("directory", None, "Where it goes on; None: anew.")

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import safetensors.numpy
 
 from benchmarks.damages import DAMAGES, RUNS, SETTINGS
-from benchmarks.uses import Outcome, figures_of, page_of, write_images
+from benchmarks.given import figures_of, page_of, write_images
+from benchmarks.uses import Outcome
 from clonalnet_jax.workdir.saved_logits import logits_path
 
 MODES = ("train", "fill the cache", "evaluate", "report", "export", "predict")

@@ -1,20 +1,17 @@
 """Every use of a workdir, and what it comes to where a file is damaged."""
 
-import contextlib
 import io
 import json
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import safetensors.numpy
 from ml_collections import ConfigDict
-from PIL import Image
 
-from benchmarks.damages import DAMAGES, RUNS, is_of_a_step, leave_unfinished
+from benchmarks.damages import DAMAGES, is_of_a_step, leave_unfinished
+from benchmarks.given import figures_of, page_of, patience, quietly, write_images
 from benchmarks.opened import opened_below
 from clonalnet_jax.comparing.running import compare
 from clonalnet_jax.errors import UserError
@@ -23,22 +20,8 @@ from clonalnet_jax.trained.export import export
 from clonalnet_jax.trained.predict import predict_files
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.checkpoints import Checkpoints
-from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.ledger import digest_of
 from clonalnet_jax.workdir.saved_config import saved_config
-from clonalnet_jax.workdir.saved_logits import logits_path
-
-_PATIENCE = 180  # seconds after which a use of a workdir is called a hang
-_ROW = ("top1", "top5", "nll", "ece", "num_parameters")
-
-
-def make_workdir(config: ConfigDict, workdir: Path, *, comparison: bool) -> None:
-    """Trains what is damaged afterwards, with an export and a report beside it."""
-    with _quietly():
-        (compare if comparison else story.train)(config, workdir)
-        write_report(workdir)
-        if not comparison:
-            export(config, workdir, format="safetensors")
 
 
 class Outcome(NamedTuple):
@@ -91,7 +74,7 @@ class Uses:
         self.whole: dict[str, Any] = {}
         self._gone_on_from: set[str] = set()
         rendering._export = self._draw_once
-        with _quietly():
+        with quietly():
             for name, use in self._uses().items():
                 with opened_below(self.copy) as self._opened[name]:
                     self.whole[name] = use()
@@ -113,38 +96,51 @@ class Uses:
         """
         self._take_copy(unfinished=unfinished)
         self._damage(self.copy / path, damage)
-        refusals = []
-        with _quietly() as printed:
+        refusals: list[str] = []
+        with quietly() as printed:
             for name, use in self._concerned(path, unfinished).items():
                 try:
-                    with _patience():
-                        if name == "train" and self._goes_on_as_before(path):
-                            continue
-                        found = use()
-                    if fault := self._difference(name, found, printed.getvalue()):
-                        return Outcome("FAULT", fault)
+                    with patience():
+                        fault = self._fault_of(name, use, path, printed)
                 except UserError as error:
                     refusals.append(f"{name}: {error}")
-                    if not self._is_named(path, str(error)):
-                        return Outcome("FAULT", f"names another: {refusals[-1]}")
+                    named = self._is_named(path, str(error))
+                    fault = "" if named else f"names another: {refusals[-1]}"
                 except Exception as error:
-                    return Outcome("FAULT", f"{name}: {type(error).__name__}: {error}")
+                    fault = f"{name}: {type(error).__name__}: {error}"
+                if fault:
+                    return Outcome("FAULT", fault)
             if refusals and refusals[-1].startswith("train:"):
                 fault = self._follow_advice(path)
                 word = "FAULT" if fault else "refused"
                 return Outcome(word, f"{fault} {refusals[-1]}")
         words = printed.getvalue()
         told = "told" if "WARNING" in words else "mended" if refusals else "same"
-        return Outcome("set aside" if "Moved to" in words else told, "".join(refusals))
+        return Outcome(
+            "set aside" if "Moved to" in words else told, "\n".join(refusals)
+        )
 
-    def _goes_on_as_before(self, path: Path) -> bool:
-        """Whether training has gone on from just these checkpoints before.
+    def _fault_of(
+        self, name: str, use: Callable[[], Any], path: Path, printed: io.StringIO
+    ) -> str:
+        """Runs a use and compares; trains once from what is left of checkpoints."""
+        state = ""
+        if name == "train" and is_of_a_step(path):
+            state, aside = self._left_by(path)
+            if state in self._gone_on_from:
+                print("Moved to" if aside else "")
+                return ""
+        fault = self._difference(name, use(), printed.getvalue())
+        if state and not fault:
+            self._gone_on_from.add(state)
+        return fault
+
+    def _left_by(self, path: Path) -> tuple[str, bool]:
+        """Digest of the checkpoints that training goes on from, and whether one went.
 
         All damages of a checkpoint end in the same ones that are left, from which it
         is enough to train once.
         """
-        if not is_of_a_step(path):
-            return False
         run, scratch = path.parts[0], self.copy.with_name("scratch")
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(self.copy / run, scratch)
@@ -152,14 +148,10 @@ class Uses:
             pass
         aside = [*scratch.glob("*.damaged*")]
         for folder in aside:
-            print(f"WARNING: Moved to {folder}")
             shutil.rmtree(folder)
         files = sorted(file for file in scratch.rglob("*") if file.is_file())
         left = [(str(f.relative_to(scratch)), f.read_bytes()) for f in files]
-        state = digest_of(repr((run, left)).encode())
-        before = state in self._gone_on_from
-        self._gone_on_from.add(state)
-        return before
+        return digest_of(repr((run, left)).encode()), bool(aside)
 
     def _concerned(self, path: Path, unfinished: bool) -> dict[str, Callable[[], Any]]:
         """The uses that the damage of a file can matter to.
@@ -272,46 +264,3 @@ class Uses:
     def _figures(self, act: Callable[[], Any]) -> Any:
         act()
         return figures_of(self.copy)
-
-
-def write_images(directory: Path) -> None:
-    """Makes a folder of two images to predict."""
-    directory.mkdir(exist_ok=True)
-    for number in range(2):
-        pixels = np.random.default_rng(number).integers(256, size=(8, 8))
-        image = Image.fromarray(pixels.astype(np.uint8))
-        image.save(directory / f"{number}.png")
-
-
-def page_of(workdir: Path) -> list[str]:
-    """Reads what a report says: its page, which holds the drawings, and its table."""
-    names = ("index.html", "classes.csv")
-    return [(workdir / "report" / name).read_text() for name in names]
-
-
-def figures_of(workdir: Path) -> tuple[dict[str, list[float]], list[bytes]]:
-    """Reads what a training or an evaluation leaves, without its times."""
-    results = read_results(workdir)
-    rows = {run: [row[name] for name in _ROW] for run, row in results.items()}
-    return rows, [logits_path(workdir, run).read_bytes() for run in RUNS]
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[io.StringIO]:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        yield printed
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    def give_up(*_: Any) -> None:
-        raise TimeoutError(f"a hang of {_PATIENCE} s")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(_PATIENCE)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

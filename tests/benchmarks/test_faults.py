@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.damages import DAMAGES, files_of, is_of_a_step, kind_of, small_config
-from benchmarks.uses import Outcome, Uses, make_workdir
+from benchmarks.given import make_workdir
+from benchmarks.uses import Outcome, Uses
 from clonalnet_jax import models
 from clonalnet_jax.report import rendering
 from clonalnet_jax.workdir import digests, sealed
