@@ -91,6 +91,8 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
     """
     directory = _directory_of_runs(workdir)
     known = list(read_results(directory))
+    if not known:
+        raise _without_results(directory)
     for name in ("baseline", run):
         if name not in known:
             raise unknown_name(f"run of workdir {directory}", name, known)
@@ -112,6 +114,16 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
         if not (name == "baseline" and is_given(experiment.config))
     }
     return Evidence(workdir, experiment, run, logits, first.labels, positions, holdout)
+
+
+def _without_results(directory: Path) -> UserError:
+    return UserError(
+        f"{directory / 'results.json'}",
+        got="no figures of any run",
+        expected="those of a finished baseline and of what was trained beside it",
+        remedy="start --mode=evaluate, which makes it again from the checkpoints, or "
+        "--mode=train to go on where it was stopped",
+    )
 
 
 def _warn_of_lost_files(workdir: Path, experiment: Experiment) -> None:

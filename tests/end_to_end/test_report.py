@@ -157,6 +157,13 @@ def test_a_workdir_that_lost_its_config_says_so(trained, tmp_path):
         write_report(tmp_path / "w")
 
 
+def test_a_workdir_that_lost_its_results_says_so(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    (tmp_path / "w" / "results.json").unlink()
+    with pytest.raises(UserError, match=r"(?s)results\.json.*--mode=evaluate"):
+        write_report(tmp_path / "w")
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
 def test_a_report_says_which_of_its_files_is_lost(trained, tmp_path, capsys, name):
     shutil.copytree(trained, tmp_path / "w")
