@@ -203,7 +203,9 @@ def _send(
         return f"FAULT: the next start, code {again.code}: {again.text[-2000:]}"
     if again.gave != whole.gave:
         return "FAULT: the next start gives something else"
-    return "ended" if first.code == 0 else f"stopped with {first.code % 256}"
+    # What a shell says of a process that a signal ended.
+    code = first.code if first.code >= 0 else 128 - first.code
+    return "ended" if code == 0 else f"stopped with {code}"
 
 
 def start_with_damaged_programs(program: Program, damage: str) -> Outcome:
