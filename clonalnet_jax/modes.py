@@ -1,5 +1,7 @@
 """What `main.py --mode=...` does; new modes join here."""
 
+import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -116,8 +118,26 @@ def configure_jax(config: "ConfigDict", workdir: Path) -> None:
     import jax
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
+        _trust_compiled(workdir / "compiled")
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def _trust_compiled(directory: Path) -> None:
+    """Drops damaged programs now, and vouches for those that are there at the end."""
+    from clonalnet_jax.workdir import compiled
+
+    # A directory that cannot be read or written is told of by what needs it more.
+    with contextlib.suppress(OSError):
+        compiled.drop_damaged(directory)
+    atexit.register(_seal_compiled, directory)
+
+
+def _seal_compiled(directory: Path) -> None:
+    from clonalnet_jax.workdir import compiled
+
+    with contextlib.suppress(OSError):
+        compiled.seal(directory)

@@ -92,8 +92,8 @@ def describe(folder: Path, found: Iterable[Found]) -> list[str]:
     Args:
       folder: The folder; the paths are relative to it.
       found: All that was found, images included. Further kinds than those of
-        `look_through` are `loose`, an image beside the class folders, and `unused`, a folder beside
-        the splits.
+        `look_through` are `loose`, an image beside the class folders, and `unused`, a
+        folder beside the splits.
 
     Returns:
       A line for each kind of thing that there is.

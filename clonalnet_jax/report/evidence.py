@@ -21,8 +21,10 @@ from clonalnet_jax.trained.network import Network
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.experiment import Experiment, open_experiment
 from clonalnet_jax.workdir.directory import read_results, trained_runs
+from clonalnet_jax.workdir.records import METRICS
 from clonalnet_jax.workdir.saved_config import saved_config
 from clonalnet_jax.workdir.saved_logits import SavedLogits, logits_path, read_logits
+from clonalnet_jax.workdir.sealed import lost_files
 
 _BATCH = 16
 
@@ -89,10 +91,13 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
     """
     directory = _directory_of_runs(workdir)
     known = list(read_results(directory))
+    if not known:
+        raise _without_results(directory)
     for name in ("baseline", run):
         if name not in known:
             raise unknown_name(f"run of workdir {directory}", name, known)
     experiment = _open(directory, config)
+    _warn_of_lost_files(workdir, experiment)
     names = ["baseline", run, *(n for n in known if n not in ("baseline", run))]
     answers = {}
     for name in names:
@@ -109,6 +114,24 @@ def collect_evidence(workdir: Path, config: ConfigDict | None, *, run: str) -> E
         if not (name == "baseline" and is_given(experiment.config))
     }
     return Evidence(workdir, experiment, run, logits, first.labels, positions, holdout)
+
+
+def _without_results(directory: Path) -> UserError:
+    return UserError(
+        f"{directory / 'results.json'}",
+        got="no figures of any run",
+        expected="those of a finished baseline and of what was trained beside it",
+        remedy="start --mode=evaluate, which makes it again from the checkpoints, or "
+        "--mode=train to go on where it was stopped",
+    )
+
+
+def _warn_of_lost_files(workdir: Path, experiment: Experiment) -> None:
+    """Says which parts a report has to do without."""
+    own = lost_files(experiment.workdir, (METRICS, "environment.json"))
+    for path in [*own, *lost_files(workdir, ("compare.json",))]:
+        journal = experiment.journal
+        journal.warn(f"{path} is missing; the report goes on without what it held")
 
 
 def heat_maps(
@@ -148,11 +171,14 @@ def _directory_of_runs(workdir: Path) -> Path:
     for directory in (workdir, *sorted(found, key=lambda path: int(path.name[4:]))):
         if trained_runs(directory) and (directory / "config.json").exists():
             return directory
+    lost = bool(trained_runs(workdir))
     raise UserError(
         f"workdir {workdir}",
-        got="nothing trained there",
+        got="checkpoints, but no config.json" if lost else "nothing trained there",
         expected="a directory that --mode=train has written, or seed<number> in it",
-        remedy="train first, or check --workdir",
+        remedy="start --mode=train with the config it was trained with, which writes it"
+        if lost
+        else "train first, or check --workdir",
     )
 
 

@@ -38,7 +38,7 @@ from clonalnet_jax.workdir.directory import (
 from clonalnet_jax.workdir.lock import hold
 from clonalnet_jax.workdir.saved_logits import (
     SavedLogits,
-    logits_path,
+    are_logits_whole,
     write_logits,
 )
 
@@ -205,8 +205,8 @@ def _measure(experiment: Experiment, name: str, network: Network) -> dict[str, A
 
 
 def is_finished(workdir: Path, run: str) -> bool:
-    """Whether a run's figures and predictions are there."""
-    return run in read_results(workdir) and logits_path(workdir, run).exists()
+    """Whether a run's figures and predictions are there, and the latter are whole."""
+    return run in read_results(workdir) and are_logits_whole(workdir, run)
 
 
 def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:

@@ -80,8 +80,8 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     Args:
       path: The file, of any name.
       key: The place of the state dict in it: a key, keys joined by `/`, or the prefix
-        of the names wanted. If it is empty, it is looked for where training programs put
-        it, the network's own weights before their averages.
+        of the names wanted. If it is empty, it is looked for where training programs
+        put it, the network's own weights before their averages.
 
     Returns:
       The tensors, without counters and without a prefix that a wrapper has put before

@@ -80,6 +80,15 @@ def read_logits(workdir: Path, run: str) -> SavedLogits:
     return found
 
 
+def are_logits_whole(workdir: Path, run: str) -> bool:
+    """Tells whether the predictions of a run are there and as they were written."""
+    try:
+        read_logits(workdir, run)
+    except UserError:
+        return False
+    return True
+
+
 def _check_shapes(found: SavedLogits) -> None:
     pairs = [found[:2], *([found[2:]] if any(x is not None for x in found[2:]) else [])]
     for logits, labels in pairs:
@@ -100,6 +109,5 @@ def _damaged(path: Path, got: str) -> UserError:
         str(path),
         got=got,
         expected="the predictions of a finished run",
-        remedy="delete it, if it is there, and start --mode=train again: it is made "
-        "from the checkpoint",
+        remedy="start --mode=train again: it is made anew from the checkpoint",
     )

@@ -5,6 +5,7 @@ have: of what was written last and, in case a write was cut short, of what was t
 before. Files of older versions, which it does not know, are taken as they are.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def is_sealed(workdir: Path, name: str, content: bytes, *, log: bool = False) ->
         digest == digest_of(content[:size]) and (log or size == len(content))
         for size, digest in known
     )
+
+
+def lost_files(workdir: Path, names: Iterable[str]) -> list[Path]:
+    """Lists the files that were written into a workdir once and are not there now.
+
+    Args:
+      workdir: The directory with the ledger.
+      names: Paths of the files below the workdir.
+
+    Returns:
+      The paths of those that are missing.
+    """
+    entries = read_ledger(workdir) or {}
+    paths = (workdir / name for name in names if name in entries)
+    return [path for path in paths if not path.exists()]
 
 
 def read_sealed_json(

@@ -144,6 +144,30 @@ def test_a_workdir_without_the_run_says_what_there_is(trained, tmp_path):
         write_report(tmp_path)
 
 
+def test_a_workdir_that_lost_its_config_says_so(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    (tmp_path / "w" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"checkpoints, but no config\.json"):
+        write_report(tmp_path / "w")
+
+
+def test_a_workdir_that_lost_its_results_says_so(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    (tmp_path / "w" / "results.json").unlink()
+    with pytest.raises(UserError, match=r"(?s)results\.json.*--mode=evaluate"):
+        write_report(tmp_path / "w")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
+def test_a_report_says_which_of_its_files_is_lost(trained, tmp_path, capsys, name):
+    shutil.copytree(trained, tmp_path / "w")
+    evidence.collect_evidence(tmp_path / "w", None, run="clone")
+    assert "missing" not in capsys.readouterr().out
+    (tmp_path / "w" / name).unlink()
+    evidence.collect_evidence(tmp_path / "w", None, run="clone")
+    assert f"{name} is missing" in capsys.readouterr().out
+
+
 def test_a_config_of_a_newer_version_asks_for_the_one_of_now(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "w")
     path = tmp_path / "w" / "config.json"

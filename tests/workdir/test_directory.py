@@ -9,6 +9,7 @@ import pytest
 from clonalnet_jax.configs import digits
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.training.story import is_finished
 from clonalnet_jax.workdir.directory import (
     open_workdir,
     read_comparison,
@@ -143,6 +144,21 @@ def test_predictions_that_were_changed_are_not_believed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="other bytes than were written"):
         read_logits(tmp_path, "clone")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
+def test_a_run_whose_predictions_are_damaged_is_measured_again(tmp_path, damage):
+    write_results(tmp_path, {"clone": ROW})
+    logits = np.zeros((4, 3), np.float32)
+    write_logits(tmp_path, "clone", SavedLogits(logits, np.zeros(4, np.int32)))
+    assert is_finished(tmp_path, "clone")
+    path = logits_path(tmp_path, "clone")
+    content = path.read_bytes()
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] + b"\x01" if damage == "flipped" else b"")
+    assert not is_finished(tmp_path, "clone")
 
 
 def test_64_bits_are_refused(tmp_path, config):

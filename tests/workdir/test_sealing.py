@@ -16,7 +16,7 @@ from clonalnet_jax.workdir.digests import DamagedCheckpoint
 from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.meta import parse_meta
 from clonalnet_jax.workdir.records import drop_after, read_records
-from clonalnet_jax.workdir.sealed import seal_log
+from clonalnet_jax.workdir.sealed import lost_files, seal_log, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +199,11 @@ def test_a_changed_log_is_told_and_an_appended_one_is_not(tmp_path):
     warnings = []
     read_records(tmp_path, warn=warnings.append)
     assert "not what was logged" in warnings[0]
+
+
+def test_a_file_is_lost_where_it_was_written_once(tmp_path):
+    write_sealed(tmp_path, "compare.json", "{}")
+    names = ("compare.json", "environment.json")
+    assert lost_files(tmp_path, names) == []
+    (tmp_path / "compare.json").unlink()
+    assert lost_files(tmp_path, names) == [tmp_path / "compare.json"]
