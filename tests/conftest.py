@@ -5,6 +5,7 @@ import copy
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,6 +15,8 @@ from clonalnet_jax.configs import digits
 from filelock import FileLock
 from ml_collections import ConfigDict
 
+from clonalnet_jax import models
+from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.runtime import partition
 
 # Before the first array is made: the number of devices is fixed from then on.
@@ -52,6 +55,15 @@ def one_device():
     mesh = partition.make_mesh(jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_block():
+    """Makes a ResNet-8 one of a single block, where any network will do."""
+    with pytest.MonkeyPatch.context() as patch:
+        small = partial(ResNet, (1,), small_stem=True, width=16)
+        patch.setitem(models._MODELS, "resnet8", small)
         yield
 
 

@@ -28,7 +28,7 @@ def answers(true, given):
 
 
 @given(two_networks())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_counts_add_up(case):
     baseline, clone, labels = case
     counted = confusion.count_confusion(baseline, clone, labels)
@@ -46,7 +46,7 @@ def test_counts_add_up(case):
 
 
 @given(two_networks(), st.floats(0.5, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_confusing_counts_are_those_of_the_loss(case, temperature):
     baseline, clone, labels = case
     counted = confusion.count_confusion(
@@ -60,7 +60,7 @@ def test_confusing_counts_are_those_of_the_loss(case, temperature):
 
 
 @given(two_networks())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_gains_weighted_by_class_are_the_gain_in_accuracy(case):
     baseline, clone, labels = case
     counted = confusion.count_confusion(baseline, clone, labels)
@@ -72,7 +72,7 @@ def test_gains_weighted_by_class_are_the_gain_in_accuracy(case):
 
 
 @given(two_networks())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_pairs_hold_every_error_once(case):
     counted = confusion.count_confusion(*case)
     pairs = confusion.confused_pairs(counted, limit=CLASSES**2)

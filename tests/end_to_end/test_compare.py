@@ -31,8 +31,13 @@ def config_of(config, **overrides):
     return config
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_one_device(one_device, one_block):
+    """What is compared has nothing to do with devices, nor with the network."""
+
+
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory, tfds_dir, one_device):
+def compared(tmp_path_factory, tfds_dir):
     """A finished comparison that was interrupted in the second seed."""
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir

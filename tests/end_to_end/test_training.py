@@ -43,8 +43,9 @@ def on_one_device(one_device):
 def trained(trained_digits):
     """A finished workdir of two methods, and its config."""
     config, workdir = trained_digits
-    config.methods = ("distillation", "clone")
+    config.methods = ("clone", "distillation")
     story.train(config, workdir)
+    config.profile_steps = 0  # starting the profiler takes seconds
     return config, workdir
 
 
@@ -245,6 +246,7 @@ def test_a_baseline_of_other_classes_is_refused(
         story.train(given, tmp_path / "w")
 
 
+@pytest.mark.slow  # compiles a run of its own; training/test_chance.py has the limits
 def test_a_baseline_that_knows_nothing_is_refused(digits_config, tmp_path):
     digits_config.steps = 1
     digits_config.optimizer.learning_rate = 1e-9

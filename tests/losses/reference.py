@@ -57,14 +57,21 @@ def finite_differences(f, x, h=1e-2):
     return gradient
 
 
+def one_hot(labels, shape):
+    """Labels as distributions of this shape."""
+    y = np.zeros(shape)
+    np.put_along_axis(y, np.asarray(labels)[..., None], 1.0, axis=-1)
+    return y
+
+
 def make_example(rng, shape=(6, 10), scale=2.0, soft=False):
     """Logits of a clone and a baseline, labels, and these as distributions."""
     z, b = rng.normal(size=shape) * scale, rng.normal(size=shape) * scale
     labels = rng.integers(shape[-1], size=shape[:-1])
-    y = np.eye(shape[-1])[labels]
+    y = one_hot(labels, shape)
     if soft:
-        y = 0.7 * y + 0.3 * np.eye(shape[-1])[rng.integers(shape[-1], size=shape[:-1])]
-        labels = y
+        other = rng.integers(shape[-1], size=shape[:-1])
+        labels = y = 0.7 * y + 0.3 * one_hot(other, shape)
     return z, b, labels, y
 
 

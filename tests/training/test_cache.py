@@ -20,8 +20,8 @@ from clonalnet_jax.training.teacher import freeze
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_one_device(one_device):
-    """What is cached has nothing to do with devices."""
+def on_one_device(one_device, one_block):
+    """What is cached has nothing to do with devices, nor with the network."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,6 @@ def test_the_baseline_does_not_run_once_its_answers_are_there(
     config, tmp_path, monkeypatch
 ):
     config.baseline.cache = "views"
-    config.methods = ("clone", "clone_without_attention")
     config.baseline.cache_dir = str(tmp_path / "shared")
     story.train(config, tmp_path / "first")
     monkeypatch.setattr(

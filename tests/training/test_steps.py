@@ -16,7 +16,7 @@ from benchmarks.measuring import communication
 from clonalnet_jax.data import make_preprocess
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.losses import focusing_picking_loss
-from clonalnet_jax.models import count_parameters, create_model, eval_logits
+from clonalnet_jax.models import count_parameters, eval_logits
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
@@ -35,19 +35,23 @@ def make_batch(rng, step=0):
     }
 
 
+def init_state(model, optimizer, **options):
+    init = partial(steps.init_state, model, optimizer, image_shape=SHAPE, **options)
+    return jax.jit(init)(jax.random.key(0))
+
+
 def train(
     num_devices,
     num_steps,
     *,
     method="clone",
-    network=None,
     model=1,
     fsdp=False,
     **options,
 ):
     """Losses, final state and the baseline's variables of a short run."""
     mesh = partition.make_mesh(jax.devices()[:num_devices], model=model)
-    network = network or create_model("resnet8", CLASSES, width=8)
+    network = Small()
     optimizer = optax.sgd(0.05, momentum=0.9)
     chosen = make_method(method, default.get_config())
     beside = beside_the_clone(Frozen(partial(eval_logits, network), {}))
@@ -108,8 +112,8 @@ def bytes_on_a_device(state):
 )
 def test_a_split_state_trains_as_a_whole_one(how):
     average = {"ema_decay": 0.9}
-    one, one_state, _ = train(1, 4, network=Small(), **average)
-    split, split_state, _ = train(num_steps=4, network=Small(), **how, **average)
+    one, one_state, _ = train(1, 4, **average)
+    split, split_state, _ = train(num_steps=4, **how, **average)
     np.testing.assert_allclose(one, split, rtol=1e-4)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4),
@@ -156,12 +160,12 @@ def test_the_clone_starts_from_weights_of_its_own():
 
 
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
-    model = create_model("resnet8", CLASSES, width=8)
+    model = Small()
     optimizer = optax.sgd(0.05, momentum=0.9)
     prepare = make_preprocess(mean=(0.5,), std=(0.25,), crop_padding=0, flip=False)
     loss_fn = make_method("cross_entropy", default.get_config()).loss_fn
     step = jax.jit(steps.make_train_step(model, optimizer, loss_fn, prepare))
-    state = steps.init_state(model, optimizer, jax.random.key(0), SHAPE)
+    state = init_state(model, optimizer)
     batch = make_batch(np.random.default_rng(0))
     losses = []
     for _ in range(25):
@@ -179,9 +183,9 @@ def test_the_state_is_donated():
 
 
 def test_an_eval_step_is_not_random_and_ignores_padding(rng):
-    model = create_model("resnet8", CLASSES, width=8)
+    model = Small()
     variables = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False)
-    step = steps.make_eval_step(model, PREPARE)
+    step = jax.jit(steps.make_eval_step(model, PREPARE))
     batch = make_batch(rng) | {"mask": np.ones(BATCH, np.float32)}
     first, second = step(variables, batch), step(variables, batch)
     jax.tree.map(np.testing.assert_array_equal, first, second)
@@ -251,9 +255,7 @@ class Linear(nn.Module):
 def step_of(model, method="cross_entropy", **options):
     optimizer = optax.sgd(0.1)
     loss_fn = make_method(method, default.get_config()).loss_fn
-    state = steps.init_state(
-        model, optimizer, jax.random.key(0), SHAPE, average="ema_decay" in options
-    )
+    state = init_state(model, optimizer, average="ema_decay" in options)
     return steps.make_train_step(model, optimizer, loss_fn, PREPARE, **options), state
 
 
