@@ -1,6 +1,7 @@
 """Eight host devices for every test; data and compiled programs made once a session."""
 
 import atexit
+import contextlib
 import copy
 import os
 import shutil
@@ -46,24 +47,36 @@ def tfds_dir(session_dir) -> str:
     return str(session_dir / "tfds")
 
 
-@pytest.fixture(scope="module")
-def one_device():
-    """For what has nothing to do with devices: compiled in a third of the time.
-
-    From its first use to the end of the module, so that a module's fixtures can use it.
-    """
+@contextlib.contextmanager
+def _on_one_device():
     mesh = partition.make_mesh(jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
         yield
 
 
-@pytest.fixture(scope="module")
-def one_block():
-    """Makes a ResNet-8 one of a single block, where any network will do."""
+@contextlib.contextmanager
+def _of_two_blocks():
+    small = partial(ResNet, (1, 1), small_stem=True, width=32)
     with pytest.MonkeyPatch.context() as patch:
-        small = partial(ResNet, (1,), small_stem=True, width=16)
         patch.setitem(models._MODELS, "resnet8", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """For what has nothing to do with devices: compiled in a third of the time.
+
+    From its first use to the end of the module, so that a module's fixtures can use it.
+    """
+    with _on_one_device():
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_blocks():
+    """Makes a ResNet-8 one of two blocks, not three, where any network will do."""
+    with _of_two_blocks():
         yield
 
 
@@ -75,20 +88,20 @@ def _trained_once(session_dir, tfds_dir) -> tuple[ConfigDict, Path]:
     config = copy.deepcopy(digits.get_config())
     config.data.path = tfds_dir
     config.methods = ("clone",)
-    config.steps, config.log_every_steps, config.profile_steps = 50, 10, 2
+    config.steps, config.log_every_steps = 50, 10
     config.checkpoint_every_epochs = 4.0
     workdir = session_dir / "trained" / "digits"
     workdir.parent.mkdir(exist_ok=True)
-    with FileLock(workdir.parent / "lock"), pytest.MonkeyPatch.context() as patch:
-        mesh = partition.make_mesh(jax.devices()[:1])
-        patch.setattr(partition, "make_mesh", lambda *_, **__: mesh)
+    with FileLock(workdir.parent / "lock"), _on_one_device(), _of_two_blocks():
         if not (workdir / "results.json").exists():
             story.train(config, workdir)
     return config, workdir
 
 
 @pytest.fixture(scope="module")
-def trained_digits(_trained_once, tmp_path_factory) -> tuple[ConfigDict, Path]:
+def trained_digits(
+    _trained_once, tmp_path_factory, two_blocks
+) -> tuple[ConfigDict, Path]:
     """A workdir with a trained baseline and clone that the module may change."""
     config, workdir = _trained_once
     copied = tmp_path_factory.mktemp("trained") / "digits"

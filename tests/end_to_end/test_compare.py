@@ -32,7 +32,7 @@ def config_of(config, **overrides):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_one_device(one_device, one_block):
+def on_one_device(one_device, two_blocks):
     """What is compared has nothing to do with devices, nor with the network."""
 
 

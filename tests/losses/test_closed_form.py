@@ -10,12 +10,12 @@ import pytest
 from clonalnet_jax import losses
 from clonalnet_jax.losses import confusing_categories, focusing_picking_loss
 from tests.losses.reference import (
+    compiled_value_and_gradient,
     finite_differences,
     log_softmax,
     make_example,
     reference_loss,
     softmax,
-    value_and_gradient,
 )
 
 HYPERPARAMETERS = [
@@ -40,7 +40,7 @@ def test_value_and_gradient_equal_the_reference_in_float64(rng, loss, kwargs, so
         reference_loss, b=b, y=y, **{rename.get(k, k): v for k, v in kwargs.items()}
     )
     with jax.enable_x64(True):
-        value, gradient = value_and_gradient(
+        value, gradient = compiled_value_and_gradient(
             jnp.asarray(z), b, labels, loss=functools.partial(loss, **kwargs)
         )
     assert value.dtype == jnp.float64
@@ -57,7 +57,7 @@ def test_the_closed_form_is_the_definition_differentiated(rng, shape, soft):
     with jax.enable_x64(True):
         for argnums in (0, 2) if soft else (0,):
             gradients = [
-                jax.grad(lambda *x, f=f: f(*x).sum(), argnums)(z, b, labels)
+                jax.jit(jax.grad(lambda *x, f=f: f(*x).sum(), argnums))(z, b, labels)
                 for f in FORMS
             ]
             np.testing.assert_allclose(*gradients, rtol=1e-9, atol=1e-12)
@@ -82,7 +82,9 @@ def test_an_empty_set_is_no_division_by_zero(rng):
     b = np.zeros_like(z)
     assert not confusing_categories(b).any()
     for given in (labels, y):
-        value, gradient = value_and_gradient(jnp.asarray(z), b, jnp.asarray(given))
+        value, gradient = compiled_value_and_gradient(
+            jnp.asarray(z), b, jnp.asarray(given)
+        )
         np.testing.assert_allclose(value, reference_loss(z, b, y), rtol=1e-5)
         assert np.isfinite(gradient).all()
     of_labels = jax.grad(lambda y: focusing_picking_loss(z, b, y).sum())(y)
@@ -96,12 +98,14 @@ def test_a_known_set_gives_the_same_loss_and_gradients(rng, soft):
     own = confusing_categories(b)
     known = functools.partial(focusing_picking_loss, confusing=own)
     arguments = jnp.asarray(z), b, jnp.asarray(labels)
-    results = [value_and_gradient(*arguments, loss=f) for f in [*FORMS[1:], known]]
+    results = [
+        compiled_value_and_gradient(*arguments, loss=f) for f in [*FORMS[1:], known]
+    ]
     if not soft:
         # A set that holds the label already is the same set.
         with_label = confusing_categories(b, labels)
         known = functools.partial(focusing_picking_loss, confusing=with_label)
-        results.append(value_and_gradient(*arguments, loss=known))
+        results.append(compiled_value_and_gradient(*arguments, loss=known))
     for result in results[1:]:
         for one, other in zip(result, results[0], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

@@ -65,7 +65,7 @@ def test_values_and_gradients_are_finite_for_extreme_logits(rng, num_classes, sc
     def total(z):
         return focusing_picking_loss(z, b, labels).sum()
 
-    value, gradient = jax.value_and_grad(total)(jnp.asarray(z, jnp.float32))
+    value, gradient = jax.jit(jax.value_and_grad(total))(jnp.asarray(z, jnp.float32))
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -89,7 +89,7 @@ def under_pmap(z, b, labels):
     [
         pytest.param(jax.jit(value_and_gradient), id="jit"),
         pytest.param(jax.vmap(value_and_gradient), id="vmap"),
-        pytest.param(under_shard_map, id="shard_map"),
+        pytest.param(jax.jit(under_shard_map), id="shard_map"),
         pytest.param(under_pmap, id="pmap"),
     ],
 )
@@ -110,8 +110,15 @@ def test_one_hot_distributions_equal_integer_labels(rng):
     )
 
 
-logit_rows = st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=12).map(
-    lambda row: np.asarray([row], np.float32)
+# A few sizes: each is compiled.
+logit_rows = (
+    st.sampled_from([2, 3, 12])
+    .flatmap(
+        lambda size: st.lists(
+            st.floats(-50, 50, width=32), min_size=size, max_size=size
+        )
+    )
+    .map(lambda row: np.asarray([row], np.float32))
 )
 
 
@@ -122,10 +129,9 @@ def test_the_loss_does_not_depend_on_the_order_of_the_classes(logits, number, ra
     order = list(range(logits.shape[-1]))
     random.shuffle(order)
     baseline = logits[:, ::-1]
-    value = focusing_picking_loss(logits, baseline, np.asarray([label]))
-    moved = focusing_picking_loss(
-        logits[:, order], baseline[:, order], np.asarray([order.index(label)])
-    )
+    loss = jax.jit(focusing_picking_loss)
+    value = loss(logits, baseline, np.asarray([label]))
+    moved = loss(logits[:, order], baseline[:, order], np.asarray([order.index(label)]))
     np.testing.assert_allclose(value, moved, rtol=1e-4, atol=1e-4)
 
 

@@ -20,7 +20,7 @@ from clonalnet_jax.training.teacher import freeze
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_one_device(one_device, one_block):
+def on_one_device(one_device, two_blocks):
     """What is cached has nothing to do with devices, nor with the network."""
 
 

@@ -34,7 +34,7 @@ def test_an_error_that_is_not_understood_is_left_as_it_is():
     assert explain_step_error(error, default.get_config(), state) is error
 
 
-@pytest.mark.usefixtures("one_device", "one_block")
+@pytest.mark.usefixtures("one_device", "two_blocks")
 def test_debugging_names_the_operation_that_made_a_nan(digits_config, tmp_path):
     digits_config.debug_nans = True
     digits_config.optimizer.learning_rate = 1e30
@@ -42,7 +42,7 @@ def test_debugging_names_the_operation_that_made_a_nan(digits_config, tmp_path):
         story.train(digits_config, tmp_path)
 
 
-@pytest.mark.usefixtures("one_device", "one_block")
+@pytest.mark.usefixtures("one_device", "two_blocks")
 def test_a_stop_during_evaluation_is_made_up_for(digits_config, tmp_path, monkeypatch):
     config = copy.deepcopy(digits_config)
     config.methods, config.log_every_steps = (), 1
