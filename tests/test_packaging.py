@@ -33,6 +33,7 @@ def wheel(tmp_path_factory):
     return target / "site"
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_module_and_config_and_no_package_beside(wheel):
     for name, place in (("clonalnet_jax", "."), ("configs", "clonalnet_jax")):
         for path in (ROOT / name).rglob("*.py"):
@@ -48,6 +49,7 @@ def test_the_wheel_has_every_module_and_config_and_no_package_beside(wheel):
     assert program == "clonalnet_jax.__main__:main"
 
 
+@pytest.mark.slow
 def test_the_installed_program_finds_its_configs_in_any_directory(wheel, tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
