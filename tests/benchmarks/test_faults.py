@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import faults
-from benchmarks.damages import DAMAGES, files_of, is_of_a_step, kind_of, small_config
+from benchmarks.damages import DAMAGES, files_of, kind_of, small_config
 from benchmarks.given import make_workdir
 from benchmarks.uses import Outcome, Uses
 from clonalnet_jax import models
 from clonalnet_jax.report import rendering
-from clonalnet_jax.workdir import digests, sealed
 
 HASH = "0123456789abcdef" * 2
 
@@ -67,13 +66,3 @@ def test_no_damage_of_any_kind_of_file_is_a_fault(uses):
     assert {k: v for k, v in found.items() if v.word == "FAULT"} == {}
     aside = {damage for (name, damage), v in found.items() if v.word == "set aside"}
     assert aside == set(DAMAGES)
-
-
-@pytest.mark.slow
-def test_where_nothing_is_verified_a_flipped_bit_is_a_fault(uses, monkeypatch):
-    monkeypatch.setattr(digests, "verify", lambda folder: None)
-    monkeypatch.setattr(sealed, "is_sealed", lambda *_, **__: True)
-    files = files_of(uses.copy.with_name("whole"))
-    steps = [p for p in files if is_of_a_step(p) and p.match("clone/4/model/**/d/*")]
-    found = [uses.attempt(path, "bit flipped").word for path in steps]
-    assert "FAULT" in found
