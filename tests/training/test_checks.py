@@ -333,7 +333,9 @@ def build(config):
     ],
     ids=str,
 )
-def test_extreme_values_that_are_accepted_run(overrides, one_device, tmp_path):
+def test_extreme_values_that_are_accepted_run(
+    overrides, one_device, two_blocks, tmp_path
+):
     config = default.get_config()
     config.update_from_flattened_dict(overrides)
     config.data.synthetic = True
