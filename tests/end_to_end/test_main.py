@@ -109,3 +109,11 @@ def test_a_write_that_fails_stops_with_what_was_saved_intact(
     assert "Traceback" not in output
     finish(start(*arguments))
     assert json.loads((workdir / "results.json").read_text())["clone"]["top1"] > 60
+    export = [f"--workdir={workdir}", "--mode=export", "--format=orbax"]
+    output = finish(start(*export, before=SMALL_DISK), code=2)
+    assert "--output" in output
+    assert str(workdir / "export" / "clone.orbax") in output
+    assert "Traceback" not in output
+    assert not list((workdir / "export").iterdir())
+    finish(start(*export))
+    assert (workdir / "export" / "clone.orbax").is_dir()
