@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import copy
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector, in every round, all that has been imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

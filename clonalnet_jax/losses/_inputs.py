@@ -115,14 +115,15 @@ def check_scalars(**hyperparameters: Any) -> None:
 def check_temperature(temperature: Any) -> None:
     """Raises ValueError unless the temperature is a scalar above 0."""
     check_scalars(temperature=temperature)
-    if is_known(temperature) and not temperature > 0:
+    # A float, since under `jax.jit` a comparison of even a known array is traced.
+    if is_known(temperature) and not float(temperature) > 0:
         raise ValueError(f"temperature is {temperature}; expected above 0.")
 
 
 def check_smoothing(label_smoothing: Any) -> None:
     """Raises ValueError unless the smoothing is a scalar from 0 to 1."""
     check_scalars(label_smoothing=label_smoothing)
-    if is_known(label_smoothing) and not 0 <= label_smoothing <= 1:
+    if is_known(label_smoothing) and not 0 <= float(label_smoothing) <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 to 1.")
 
 

@@ -53,7 +53,7 @@ def _raise(number: int, frame: "types.FrameType | None") -> None:
     if frame is not None and _loses(frame):
         # A moment later it is elsewhere. Not threading.Timer, whose start takes a lock
         # that the interrupted code may hold.
-        _thread.start_new_thread(_interrupt_soon, ())
+        _thread.start_new_thread(_interrupt_soon, (_thread.get_ident(),))
         return
     signal.signal(number, _leave)  # who asks twice does not want to wait
     signal.default_int_handler(number, frame)
@@ -67,8 +67,12 @@ def _loses(frame: "types.FrameType") -> bool:
     return frame.f_globals.get("__name__") in _LOCKING and name not in _WAITING
 
 
-def _interrupt_soon() -> None:
+def _interrupt_soon(main_thread: int) -> None:
     import time
 
     time.sleep(0.02)
-    _thread.interrupt_main()
+    if hasattr(signal, "pthread_kill"):
+        # Unlike interrupt_main, this wakes a thread that sleeps or reads.
+        signal.pthread_kill(main_thread, signal.SIGINT)
+    else:
+        _thread.interrupt_main()

@@ -182,6 +182,7 @@ def test_a_given_baseline_is_evaluated_and_left_bit_identical(trained, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, weights(workdir / "baseline"), before)
 
 
+@pytest.mark.slow
 def test_a_smaller_clone_learns_from_a_larger_baseline(trained, tmp_path):
     config, workdir = trained
     other = with_(

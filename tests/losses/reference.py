@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import strategies as st
 
 from clonalnet_jax.losses import focusing_picking_loss
 
@@ -83,3 +84,14 @@ def value_and_gradient(z, b, labels, loss=focusing_picking_loss):
 
 # Operation by operation takes longer, where that is not what is tested.
 compiled_value_and_gradient = jax.jit(value_and_gradient, static_argnames="loss")
+
+# A few sizes: each is compiled.
+logit_rows = (
+    st.sampled_from([2, 3, 12])
+    .flatmap(
+        lambda size: st.lists(
+            st.floats(-50, 50, width=32), min_size=size, max_size=size
+        )
+    )
+    .map(lambda row: np.asarray([row], np.float32))
+)

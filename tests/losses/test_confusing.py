@@ -12,11 +12,9 @@ from clonalnet_jax.losses import (
     focusing_picking_terms,
     multi_warm_labels,
 )
-from tests.losses.reference import make_example, reference_warm
+from tests.losses.reference import logit_rows, make_example, reference_warm
 
-logit_rows = st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=12).map(
-    lambda row: np.asarray([row], np.float32)
-)
+compiled_multi_warm_labels = jax.jit(multi_warm_labels)
 
 
 def test_confusing_categories_are_those_above_average_and_the_label():
@@ -53,7 +51,7 @@ def test_a_higher_temperature_finds_more_confusing_categories(rng):
 @given(logit_rows, st.integers(0, 100))
 def test_multi_warm_labels_are_equal_weights_that_include_the_label(logits, number):
     label = number % logits.shape[-1]
-    warm = np.asarray(multi_warm_labels(logits, np.asarray([label])))[0]
+    warm = np.asarray(compiled_multi_warm_labels(logits, np.asarray([label])))[0]
     np.testing.assert_allclose(warm.sum(), 1.0, rtol=1e-5)
     assert warm[label] > 0
     assert len(np.unique(warm[warm > 0])) == 1

@@ -15,6 +15,7 @@ from clonalnet_jax.losses import (
     focusing_picking_terms,
 )
 from tests.losses.reference import (
+    logit_rows,
     make_example,
     reference_loss,
     reference_terms,
@@ -108,18 +109,6 @@ def test_one_hot_distributions_equal_integer_labels(rng):
     np.testing.assert_allclose(
         focusing_picking_loss(z, b, y), focusing_picking_loss(z, b, labels), rtol=1e-6
     )
-
-
-# A few sizes: each is compiled.
-logit_rows = (
-    st.sampled_from([2, 3, 12])
-    .flatmap(
-        lambda size: st.lists(
-            st.floats(-50, 50, width=32), min_size=size, max_size=size
-        )
-    )
-    .map(lambda row: np.asarray([row], np.float32))
-)
 
 
 @settings(deadline=None, max_examples=50)

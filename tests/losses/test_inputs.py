@@ -110,8 +110,19 @@ def test_a_scalar_temperature_of_any_kind_is_the_same(rng, function):
     z, b, labels, _ = make_example(rng, (8, 8))
     expected = jax.jit(functools.partial(function, temperature=3.0))(z, b, labels)
     traced = jax.jit(lambda t: function(z, b, labels, temperature=t))
-    for value in (traced(3.0), function(z, b, labels, temperature=jnp.asarray(3))):
+    known = jax.jit(functools.partial(function, temperature=jnp.asarray(3)))
+    for value in (traced(3.0), known(z, b, labels)):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [np.float32(0.2), jnp.asarray(0.2)])
+def test_a_known_smoothing_of_any_kind_is_the_same(rng, smoothing):
+    z, b, labels, _ = make_example(rng, (8, 8))
+    known = jax.jit(functools.partial(focusing_picking_loss, label_smoothing=smoothing))
+    expected = focusing_picking_loss(z, b, labels, label_smoothing=0.2)
+    np.testing.assert_allclose(known(z, b, labels), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"label_smoothing is 1\.2"):
+        focusing_picking_loss(z, b, labels, label_smoothing=1 + smoothing)
 
 
 def test_a_temperature_per_example_is_a_matter_of_vmap(rng):

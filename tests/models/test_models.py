@@ -18,6 +18,7 @@ from clonalnet_jax.models import (
 from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
 from clonalnet_jax.models.sizes import SIZES
+from tests.marks import quickly
 
 # As published: torchvision and timm with 1000 classes, RepDistiller (Tian et al. 2020)
 # with 100; wrn_16_1 is counted. tests/interop compares with the references live.
@@ -82,11 +83,6 @@ FAMILIES = {
     "shufflenet_v1": {},
     "shufflenet_v2": {},
 }
-
-
-def quickly(names, quick):
-    """The names, of which those that are not quick are slow tests."""
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def shapes(model, image_shape=(32, 32, 3)):
@@ -233,7 +229,7 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", ["resnet8", "convnext_tiny"])
+@pytest.mark.parametrize("name", quickly(("resnet8", "convnext_tiny"), ("resnet8",)))
 def test_bfloat16_logits_are_near_those_of_float32(name, rng):
     images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     options = FAMILIES[name]
@@ -248,7 +244,7 @@ def test_bfloat16_logits_are_near_those_of_float32(name, rng):
     assert jnp.abs(exact - rounded).max() < 0.05 * jnp.abs(exact).max()
 
 
-@pytest.mark.parametrize("name", quickly(FAMILIES, ("resnet8", "resnet50", "vgg8")))
+@pytest.mark.parametrize("name", quickly(FAMILIES, ("resnet8", "vgg8")))
 def test_features_explain_the_logits(name, rng):
     images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     model = create_model(name, 10, **FAMILIES[name])

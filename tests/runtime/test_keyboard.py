@@ -35,7 +35,10 @@ def run(code):
     ],
 )
 def test_no_lock_is_left_taken(holder, acquire):
-    """The signal is heard at the first line inside the function that takes the lock."""
+    """The signal is heard at the first line inside the function that takes the lock.
+
+    It is raised a moment later, in the middle of a sleep.
+    """
     code = f"""
 holder = {holder}
 acquire = {acquire}
@@ -49,7 +52,8 @@ try:
     acquire()
     sys.settrace(None)
     print("taken and given back", flush=True)
-    time.sleep(5)
+    time.sleep(9)
+    print("slept", flush=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

@@ -162,9 +162,9 @@ def test_an_export_has_the_permissions_of_the_umask(trained, tmp_path):
     assert {p.stat().st_mode & 0o777 for p in (path, sidecar)} == {0o644}
 
 
-# Not `orbax`: once a write has failed, it leaves coroutines behind that it never awaits,
-# and a later test would be blamed for them. tests/end_to_end/test_main.py does it in a
-# process of its own.
+# Not `orbax`: once a write has failed, it leaves coroutines behind that are never
+# awaited, and a later test would be blamed for them. tests/end_to_end/test_main.py does
+# it in a process of its own.
 @pytest.mark.parametrize("format", ["safetensors", "stablehlo"])
 def test_a_disk_that_is_full_leaves_nothing_and_the_next_try_works(
     trained, tmp_path, format

@@ -34,6 +34,7 @@ def test_an_error_that_is_not_understood_is_left_as_it_is():
     assert explain_step_error(error, default.get_config(), state) is error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device", "two_blocks")
 def test_debugging_names_the_operation_that_made_a_nan(digits_config, tmp_path):
     digits_config.debug_nans = True

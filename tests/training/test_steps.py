@@ -21,6 +21,7 @@ from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.training.teacher import NOBODY, Frozen, beside_the_clone
+from tests.marks import quickly
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 10, 16
 PREPARE = make_preprocess(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
@@ -104,8 +105,8 @@ def bytes_on_a_device(state):
 @pytest.mark.parametrize(
     "how",
     [
-        {"num_devices": 8, "fsdp": True},
-        {"num_devices": 8, "model": 2},
+        pytest.param({"num_devices": 8, "fsdp": True}, marks=pytest.mark.slow),
+        pytest.param({"num_devices": 8, "model": 2}, marks=pytest.mark.slow),
         {"num_devices": 4, "model": 2, "fsdp": True},
     ],
     ids=["fsdp", "classes", "both"],
@@ -125,7 +126,7 @@ def test_a_split_state_trains_as_a_whole_one(how):
     assert bytes_on_a_device(split_state) < (least + 0.2) * bytes_on_a_device(one_state)
 
 
-@pytest.mark.parametrize("method", ["clone", "cross_entropy"])
+@pytest.mark.parametrize("method", quickly(("clone", "cross_entropy"), ("clone",)))
 def test_one_and_eight_devices_train_alike(method):
     one, one_state, _ = train(1, 5, method=method)
     eight, eight_state, _ = train(8, 5, method=method)

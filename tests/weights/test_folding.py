@@ -7,6 +7,7 @@ import pytest
 
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.weights import fold_batch_norm
+from tests.marks import quickly
 
 SHAPE = (32, 32, 3)
 
@@ -45,7 +46,7 @@ def count_norms(variables):
     return len(jax.tree.leaves(variables.get("batch_stats", {}))) // 2
 
 
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("name", quickly(FOLDED, ("resnet8", "wrn_16_1", "vgg8")))
 def test_logits_are_the_same_and_batch_norms_are_gone(rng, name):
     model = create_model(name, 10)
     variables = randomised(model, rng)
