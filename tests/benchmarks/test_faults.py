@@ -11,6 +11,7 @@ from benchmarks.damages import DAMAGES, files_of, kind_of, small_config
 from benchmarks.given import make_workdir
 from benchmarks.uses import Outcome, Uses
 from clonalnet_jax import models
+from clonalnet_jax.errors import UserError
 from clonalnet_jax.report import rendering
 
 HASH = "0123456789abcdef" * 2
@@ -66,3 +67,31 @@ def test_no_damage_of_any_kind_of_file_is_a_fault(uses):
     }
     assert {k: v for k, v in found.items() if v.word == "FAULT"} == {}
     assert "set aside" in {outcome.word for outcome in found.values()}
+
+
+def other_figures():
+    return ["something else"]
+
+
+def traceback():
+    raise KeyError("of a library")
+
+
+def message_about_another():
+    raise UserError("lock", got="this", expected="that", remedy="nothing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("use", "detail"),
+    [
+        (other_figures, "predict gives something else without a word"),
+        (traceback, "predict: KeyError"),
+        (message_about_another, "names another: predict: lock"),
+    ],
+)
+def test_a_fault_is_seen(uses, monkeypatch, use, detail):
+    monkeypatch.setattr(uses, "_predicted", use)
+    outcome = uses.attempt(Path("environment.json"), "removed")
+    assert outcome.word == "FAULT"
+    assert detail in outcome.detail
