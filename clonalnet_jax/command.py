@@ -1,5 +1,6 @@
 """Starts programs that take --config, and turns errors into a message and a code."""
 
+import atexit
 import contextlib
 import faulthandler
 import multiprocessing
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from clonalnet_jax.errors import UserError, displayable_lines
-from clonalnet_jax.runtime.keyboard import EXIT_INTERRUPTED
+from clonalnet_jax.runtime.keyboard import (
+    EXIT_INTERRUPTED,
+    ignore_interrupt,
+    interrupt_ends_with,
+)
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -41,7 +46,10 @@ def start(
         # Names of files may have characters that a terminal's encoding lacks.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(_run(main, check, takes_arguments, config_in))
+    atexit.register(ignore_interrupt)  # The first one that is registered is run last.
+    code = _run(main, check, takes_arguments, config_in)
+    interrupt_ends_with(code)
+    sys.exit(code)
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""Ctrl-C: during the imports it ends the process, later it interrupts the work.
+"""Ctrl-C: it ends the process during imports, interrupts the work, and spoils no end.
 
 This imports next to nothing, so that it is ready before anybody can press a key.
 """
@@ -40,6 +40,27 @@ def leave_on_interrupt() -> None:
 def interrupt_raises() -> None:
     """Lets Ctrl-C raise a KeyboardInterrupt where it is heard; a second one leaves."""
     signal.signal(signal.SIGINT, _raise)
+
+
+def interrupt_ends_with(code: int) -> None:
+    """Lets Ctrl-C end a process whose work is done at once, with the work's own code.
+
+    Python and its libraries take a moment to end. An interruption there would be told
+    as if work had been lost.
+
+    Args:
+      code: The exit code.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(code))
+
+
+def ignore_interrupt() -> None:
+    """Lets Ctrl-C do nothing, for the very end: what is left takes no time.
+
+    Python gives signals back to the system before libraries are unloaded, but for those
+    that are ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: "types.FrameType | None") -> None:

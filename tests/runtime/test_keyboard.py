@@ -107,6 +107,19 @@ def test_an_exception_of_the_work_is_the_callers():
         list(map_in_threads(lambda item: 1 // item, range(3)))
 
 
+@pytest.mark.parametrize("code", [0, 2])
+def test_who_interrupts_what_is_done_changes_nothing(code):
+    program = f"""
+import atexit
+atexit.register(keyboard.ignore_interrupt)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+keyboard.interrupt_ends_with({code})
+print("done", flush=True)
+sys.exit({code})
+"""
+    assert run(program) == (code, "done\n")
+
+
 def test_a_wait_can_be_interrupted():
     code = """
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
