@@ -60,7 +60,8 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     Args:
       config: A whole config.
       changes: New values by key; nested for a group, of which other keys stay. What
-        is no key of `baseline` or `clone` is an option of that network.
+        is no key of `baseline` or `clone` is an option of that network. Its `model`
+        may be the class of a network.
 
     Returns:
       A changed copy, locked.
@@ -72,6 +73,8 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     defaults = flatten(default.get_config().to_dict())
     for key, value in flatten(dict(changes)).items():
         group, _, name = key.rpartition(".")
+        if name == "model" and callable(value):
+            value = _import_path(key, value)
         if f"{group}.options" in OPEN_GROUPS and name not in result[group]:
             key = f"{group}.options.{name}"
         try:
@@ -84,6 +87,19 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
                 remedy="see configs/default.py, which documents every key",
             ) from error
     return result.lock()
+
+
+def _import_path(key: str, network: Callable[..., Any]) -> str:
+    """The path that finds a network again, in this process or another one."""
+    path = f"{network.__module__}:{getattr(network, '__qualname__', '<object>')}"
+    if "<" in path:
+        raise UserError(
+            f"config.{key}",
+            got=f"{network!r}, which has no import path",
+            expected="a class or function at the top of a module",
+            remedy="define it there; what it is called with belongs into its options",
+        )
+    return path
 
 
 def set_value(config: ConfigDict, key: str, value: Any) -> None:

@@ -63,7 +63,8 @@ def get_config() -> ConfigDict:
 
     # The network that the clone is to improve on.
     config.baseline = ConfigDict()
-    # The name of a network; `python -m clonalnet_jax.models` lists them.
+    # The name of a network; `python -m clonalnet_jax.models` lists them. Or the import
+    # path of your own, such as "my_nets:SmallNet"; see docs/networks.md.
     config.baseline.model = "resnet20"
     # Options of that network, such as --config.baseline.options.width=16.
     config.baseline.options = ConfigDict()

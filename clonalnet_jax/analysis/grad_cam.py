@@ -3,17 +3,17 @@
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from clonalnet_jax.models import feature_gradient
+from clonalnet_jax.models.protocol import Model
 
 
 def grad_cam(
-    model: nn.Module,
+    model: Model,
     variables: Any,
     images: Float[Array, "b h w c"],
     targets: Int[ArrayLike, " b"] | None = None,

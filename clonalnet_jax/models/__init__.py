@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -24,8 +23,13 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.convnext import ConvNeXt
-from clonalnet_jax.models.features import feature_gradient, logits_and_features
+from clonalnet_jax.models.features import (
+    feature_gradient,
+    logits_and_features,
+    marks_features,
+)
 from clonalnet_jax.models.mobilenet import MobileNetV2
+from clonalnet_jax.models.protocol import Model, is_own
 from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.models.shufflenet import ShuffleNet
 from clonalnet_jax.models.vgg import Vgg
@@ -37,7 +41,9 @@ __all__ = [
     "create_model",
     "eval_logits",
     "feature_gradient",
+    "is_own",
     "logits_and_features",
+    "marks_features",
     "model_names",
     "native_size",
 ]
@@ -104,23 +110,29 @@ def native_size(name: str) -> int:
 
 def create_model(
     name: str, num_classes: int, *, dtype: DTypeLike = jnp.float32, **options: Any
-) -> nn.Module:
+) -> Model:
     """Builds a network by name.
 
     Args:
-      name: Name of the network, one of `model_names()`.
+      name: Name of the network, one of `model_names()`; or the import path of one of
+        your own, such as `my_package.nets:SmallNet` (see `own`).
       num_classes: Size of the logits.
       dtype: Dtype of the computation up to the classifier. Parameters, batch statistics
         and logits are float32.
       **options: Values for fields of the network's class. Only the fields that its
-        `options` names can be set, such as `width`, `small_stem` and `image_size`.
+        `options` names can be set, such as `width`, `small_stem` and `image_size`. A
+        network of your own is called with them.
 
     Returns:
-      An unbound Flax module.
+      An unbound Flax module, or what stands for one of your own.
 
     Raises:
       UserError: The name or an option is unknown, or a value is impossible.
     """
+    if is_own(name):
+        from clonalnet_jax.models.own import make_own
+
+        return make_own(name, num_classes, dtype=dtype, options=options)
     if name not in _MODELS:
         raise unknown_name("unknown model", name, _MODELS)
     constructor = _MODELS[name]
@@ -138,7 +150,7 @@ def create_model(
 
 
 def eval_logits(
-    model: nn.Module, variables: Any, images: Float[Array, "b h w c"]
+    model: Model, variables: Any, images: Float[Array, "b h w c"]
 ) -> Float[Array, "b classes"]:
     """Computes logits in eval mode, with running statistics and without updates."""
     return cast(Array, model.apply(variables, images, train=False))

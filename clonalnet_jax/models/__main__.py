@@ -1,5 +1,7 @@
 """Lists every network with its size: `python -m clonalnet_jax.models`."""
 
+from typing import Any, cast
+
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +22,7 @@ def main() -> None:
     options: dict[tuple[str, ...], list[str]] = {}
     for name in model_names():
         table.add_row(*_row(name))
-        known = create_model(name, 2).options
+        known = cast(Any, create_model(name, 2)).options
         options.setdefault(known, []).append(name)
     console = Console()
     console.print(table)

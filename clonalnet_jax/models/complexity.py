@@ -3,12 +3,13 @@
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clonalnet_jax.models.protocol import Model
 
-def count_multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+
+def count_multiply_adds(model: Model, image_shape: tuple[int, int, int]) -> int:
     """Counts the multiply-adds of convolutions and matrix products for one image.
 
     Papers and torchvision call this number FLOPs, although each multiply-add is two

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from clonalnet_jax.models.protocol import Model
+
 
 def tap(module: nn.Module, x: Array) -> Array:
     """Marks `x` as the features of a network, which calls this once in `__call__`.
@@ -30,8 +32,29 @@ def tap(module: nn.Module, x: Array) -> Array:
     return x
 
 
+def marks_features(model: Model, variables: Any, images: Any) -> bool:
+    """Whether a network passes its features through `tap`: all of ours do.
+
+    Args:
+      model: The network.
+      variables: The network's `params` and `batch_stats`, or their shapes.
+      images: Images `[b, h, w, c]`, or their shape.
+
+    Returns:
+      Whether `logits_and_features` finds them.
+    """
+    _, state = jax.eval_shape(
+        lambda variables, images: model.apply(
+            variables, images, train=False, mutable=["intermediates"]
+        ),
+        variables,
+        images,
+    )
+    return "features" in state.get("intermediates", {})
+
+
 def logits_and_features(
-    model: nn.Module, variables: Any, images: Float[Array, "b h w c"]
+    model: Model, variables: Any, images: Float[Array, "b h w c"]
 ) -> tuple[Float[Array, "b classes"], Array]:
     """Runs one forward pass in eval mode.
 
@@ -52,7 +75,7 @@ def logits_and_features(
 
 
 def feature_gradient(
-    model: nn.Module,
+    model: Model,
     variables: Any,
     images: Float[Array, "b h w c"],
     objective: Callable[[Float[Array, "b classes"]], Float[Array, ""]],

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.analysis.grad_cam import grad_cam
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.models import eval_logits
+from clonalnet_jax.models import eval_logits, marks_features
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.state import Batch
 from clonalnet_jax.trained.classifier import load_classifier
@@ -136,7 +136,7 @@ def _warn_of_lost_files(workdir: Path, experiment: Experiment) -> None:
 
 def heat_maps(
     evidence: Evidence, run: str, indices: Sequence[int]
-) -> Iterator[Float[np.ndarray, "h w"]]:
+) -> Iterator[Float[np.ndarray, "h w"] | None]:
     """Grad-CAM of test images for the run's own answer to each.
 
     Args:
@@ -145,10 +145,16 @@ def heat_maps(
       indices: Rows of the logits.
 
     Yields:
-      A heat map an image, of its size, from 0 to 1.
+      A heat map an image, of its size, from 0 to 1; None where the network, one of the
+      user's own, does not say what its features are.
     """
     mesh = partition.make_mesh(jax.local_devices()[:1])
     network = _network(evidence.experiment, run, mesh)
+    shape = (1, *evidence.experiment.dataset.image_shape)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    if not marks_features(network.model, network.variables, images):
+        yield from [None] * len(indices)
+        return
     prepare = evidence.experiment.make_preprocess()
 
     @jax.jit

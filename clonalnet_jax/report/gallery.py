@@ -22,7 +22,7 @@ class Opinion(NamedTuple):
     Attributes:
       name: Name of the class that it answers.
       confidence: Its confidence in that class, in percent.
-      heat: Grad-CAM for that answer over the image, a data URI.
+      heat: Grad-CAM for that answer over the image, a data URI; empty without one.
     """
 
     name: str
@@ -109,7 +109,7 @@ def _answers(evidence: Evidence, run: str, indices: Sequence[int]) -> list[Opini
             Opinion(
                 evidence.class_names[best],
                 100 * float(shares[best]),
-                data_uri(overlay(pixels, heat)),
+                "" if heat is None else data_uri(overlay(pixels, heat)),
             )
         )
     return answers

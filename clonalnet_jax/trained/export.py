@@ -16,9 +16,10 @@ from jax import export as jax_export
 from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.models import is_own
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
-from clonalnet_jax.weights import to_torch
+from clonalnet_jax.weights import to_paths, to_torch
 from clonalnet_jax.workdir.files import temporary_beside, write_atomically
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -44,7 +45,8 @@ def export(
     Args:
       config: The config that the workdir was trained with; its data are not needed.
       workdir: The workdir of a `train`.
-      format: `safetensors` (a state dict that torchvision or timm loads strictly),
+      format: `safetensors` (a state dict that torchvision or timm loads strictly; by
+        the paths in Flax for a network of the user's own),
         `orbax`, `stablehlo` (through `jax.export`) or `onnx` (through jax2onnx).
       run: Name of the network.
       output: File or, for `orbax`, directory to write; `~` is the user's home. By
@@ -128,7 +130,8 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
 
 def _safetensors(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
     metadata = {key: json.dumps(value) for key, value in about.items()}
-    tensors = to_torch(classifier.network.variables)
+    named = to_paths if is_own(about["model"]) else to_torch
+    tensors = named(classifier.network.variables)
     # The library's save_file ignores the umask: nobody else could read the file.
     content = safetensors.numpy.save(tensors, {"format": "pt"} | metadata)
     write_atomically(output, content)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.linen as nn
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from clonalnet_jax.models import create_model
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.state import Variables
 from clonalnet_jax.workdir.checkpoints import Meta, restore_variables
 
@@ -21,7 +21,7 @@ class Network(NamedTuple):
       meta: Description that its checkpoint holds.
     """
 
-    model: nn.Module
+    model: Model
     variables: Variables
     meta: Meta
 

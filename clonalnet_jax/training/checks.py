@@ -6,14 +6,11 @@ checks of keys that do not go together, and of a config against the data that it
 
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from clonalnet_jax.data import keys
 from clonalnet_jax.data.dataset import Dataset
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import create_model, model_names
 from clonalnet_jax.rules import (
     LARGEST_COUNT,
     Rule,
@@ -28,13 +25,15 @@ from clonalnet_jax.rules import (
     whole,
 )
 from clonalnet_jax.training.methods import METHODS
+from clonalnet_jax.training.network_checks import (
+    NETWORK,
+    check_network,
+    check_options,
+)
 from clonalnet_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 
 _DTYPES = ("float32", "bfloat16")
 _YEAR = 525_600  # In minutes. `faulthandler` cannot wait for much longer.
-_WIDEST = 65_536  # Channels or pixels. No device has the memory for more.
-# Arguments of `create_model` that this program sets, and not `options`.
-_NOT_OPTIONS = ("name", "num_classes", "dtype")
 
 _positive = partial(number, above=0)
 _temperature = partial(number, least=0.001, most=1_000)
@@ -62,7 +61,7 @@ RULES: dict[str, Rule] = {
     "log_every_steps": whole(1, example=50),
     "checkpoint_every_epochs": _positive(example=1.0),
     "select": choice(("last", "best")),
-    "baseline.model": choice(model_names()),
+    "baseline.model": NETWORK,
     "baseline.options": options(),
     "baseline.checkpoint": text("runs/digits/baseline", optional=True),
     "baseline.weights": text("torchvision:resnet18", optional=True),
@@ -74,7 +73,7 @@ RULES: dict[str, Rule] = {
     "baseline.cache_dir": text("/path/to/answers", optional=True),
     "baseline.cache_top_k": whole(1, example=16),
     "baseline.min_top1": number(least=0, most=100, example=60.0, optional=True),
-    "clone.model": choice(model_names()),
+    "clone.model": NETWORK,
     "clone.options": options(),
     "loss.temperature": _temperature(example=2.0),
     "loss.label_smoothing": number(least=0, most=1, example=0.1),
@@ -127,7 +126,7 @@ def check_config(config: ConfigDict) -> None:
     check_table(config, RULES)
     keys.check_data(config.data)
     for network in ("baseline", "clone"):
-        _check_options(network, config[network])
+        check_options(network, config[network])
     _check_baseline(config.baseline)
     _check_cache(config)
     if config.select == "best" and not config.data.holdout:
@@ -174,70 +173,12 @@ def check_with_data(config: ConfigDict, dataset: Dataset, *, num_steps: int) -> 
             expected=f"at most {LARGEST_COUNT:,} steps",
             remedy="set fewer --config.epochs or a larger --config.batch_size",
         )
-    _check_network("baseline", config.baseline, dataset)
+    check_network("baseline", config.baseline, dataset)
     if (config.clone.model, config.clone.options) != (
         config.baseline.model,
         config.baseline.options,
     ):
-        _check_network("clone", config.clone, dataset)
-
-
-def _check_options(section: str, network: ConfigDict) -> None:
-    """Refuses options that the network does not have, or values that they cannot have.
-
-    Raises:
-      UserError: An option is unknown or impossible.
-    """
-    for option, value in network.options.items():
-        key = f"config.{section}.options.{option}"
-        too_wide = isinstance(value, int) and value > _WIDEST
-        if option in _NOT_OPTIONS or too_wide:
-            raise UserError(
-                key,
-                got=repr(value),
-                expected=f"at most {_WIDEST:,}"
-                if too_wide
-                else "options of the network's shape; the data say how many classes "
-                "there are, and config.compute_dtype how to compute",
-                remedy=f"leave {option} out, or set a smaller one"
-                if too_wide
-                else f"leave {option} out",
-            )
-        try:
-            create_model(network.model, 2, **{option: value})
-        except UserError as error:
-            raise error.about(f"{key} of {network.model}") from error
-
-
-def _check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
-    """Traces a network on the data's images, which computes nothing.
-
-    Raises:
-      UserError: The network does not take them, or its options do not go together.
-    """
-    model = create_model(network.model, dataset.num_classes, **network.options)
-    image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    try:
-        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
-    except UserError as error:
-        raise _about_network(section, network, error) from error
-    except Exception as error:  # Layers of impossible shapes raise many types.
-        raise UserError(
-            f"config.{section}.options",
-            got=f"{network.options.to_dict()} for {network.model} and images of shape "
-            f"{dataset.image_shape}: {type(error).__name__}: {error}",
-            expected="options with which the network takes such images",
-            remedy=f"change or leave out config.{section}.options, or choose another "
-            f"--config.{section}.model",
-        ) from error
-
-
-def _about_network(section: str, network: ConfigDict, error: UserError) -> UserError:
-    """The error of a network, which names the key of the config that it is about."""
-    _, _, what = error.culprit.partition(": ")
-    if what in network.options:
-        return error.about(f"config.{section}.options.{what} of {network.model}")
-    return error.about(f"config.{section}.model = {network.model}: {what}")
+        check_network("clone", config.clone, dataset)
 
 
 def _check_baseline(baseline: ConfigDict) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import chex
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax import data
 from clonalnet_jax.models import create_model
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.state import PreprocessFn, TrainState
@@ -51,7 +51,7 @@ class Experiment(NamedTuple):
             return self.config.steps
         return max(1, round(self.config.epochs * self.steps_per_epoch))
 
-    def make_network(self, network: ConfigDict) -> nn.Module:
+    def make_network(self, network: ConfigDict) -> Model:
         """Builds `config.baseline` or `config.clone` for the data's classes."""
         return create_model(
             network.model,
@@ -72,7 +72,7 @@ class Experiment(NamedTuple):
             experiment=name_experiment(self.config),
         )
 
-    def place_state(self, model: nn.Module, shapes: TrainState) -> TrainState:
+    def place_state(self, model: Model, shapes: TrainState) -> TrainState:
         """Shapes of a state, each with the sharding that `config.partition` means."""
         chosen = self.config.partition
         head = head_path(model, self.dataset.image_shape) if chosen.model > 1 else ()
@@ -116,7 +116,7 @@ class Experiment(NamedTuple):
         return Feed(self.mesh, source, loading, self.journal.warn)
 
     def make_evaluator(
-        self, model: nn.Module
+        self, model: Model
     ) -> Callable[[Any, data.Source], dict[str, float]]:
         """`(variables, source) -> metrics`, every example counted exactly once."""
         config = self.config
@@ -131,7 +131,7 @@ class Experiment(NamedTuple):
         return evaluator
 
     def make_predictor(
-        self, model: nn.Module
+        self, model: Model
     ) -> Callable[[Any, data.Source], tuple[np.ndarray, np.ndarray]]:
         """`(variables, source) -> (logits, labels)`; see `collect_logits`."""
         batch_size = self.config.batch_size

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.profiling import Profile
 from clonalnet_jax.state import TrainState, Variables
@@ -107,7 +107,7 @@ def _make_schedule(experiment: Experiment) -> optax.Schedule:
 
 
 def _make_init(
-    experiment: Experiment, model: nn.Module, optimizer: optax.GradientTransformation
+    experiment: Experiment, model: Model, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
     def init(key: jax.Array) -> TrainState:
         return steps.init_state(
@@ -123,7 +123,7 @@ def _make_init(
 
 def _make_step(
     experiment: Experiment,
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
     teacher: Teacher,

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import chex
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from jaxtyping import Array
 
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
 from clonalnet_jax.models import convolution, eval_logits
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime.partition import ANYWHERE, Layout
 from clonalnet_jax.state import (
     AnswerFn,
@@ -30,9 +30,11 @@ from clonalnet_jax.state import (
     TrainState,
 )
 
+_DROPOUT = 0x64726F70  # A stream apart from those of the augmentation.
+
 
 def init_state(
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     key: chex.PRNGKey,
     image_shape: tuple[int, int, int],
@@ -65,7 +67,7 @@ def init_state(
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
     preprocess: PreprocessFn,
@@ -101,10 +103,10 @@ def make_train_step(
         params: chex.ArrayTree,
         baseline_variables: Any,
         batch_stats: chex.ArrayTree,
-        part: tuple[Array, Array, Any],
+        part: tuple[Array, Array, Any, chex.PRNGKey],
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
         """Returns new statistics, and the means of gradient and metrics."""
-        images, labels, packed = part
+        images, labels, packed, dropout_key = part
         with jax.named_scope("baseline"):  # A profile shows this name.
             of_baseline = jax.tree.map(
                 lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),
@@ -118,6 +120,7 @@ def make_train_step(
                     images,
                     train=True,
                     mutable=["batch_stats"],
+                    rngs={"dropout": dropout_key},
                 )
             logits = layout.shard_logits(logits)
             with jax.named_scope("loss"):
@@ -134,14 +137,18 @@ def make_train_step(
         state: TrainState, baseline_variables: Any, batch: Batch, key: chex.PRNGKey
     ) -> tuple[TrainState, Metrics]:
         examples = (*preprocess(batch, key), batch.get("answers"))
+        # Of the step alone, so that a run that resumes drops the same.
+        dropout = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
         of_part = partial(gradient_of, state.params, baseline_variables)
         if accumulate_steps == 1:
-            batch_stats, (gradient, metrics) = of_part(state.batch_stats, examples)
+            part = (*examples, dropout)
+            batch_stats, (gradient, metrics) = of_part(state.batch_stats, part)
         else:
+            dropouts = jax.random.split(dropout, accumulate_steps)
             batch_stats, gathered = jax.lax.scan(
                 of_part,
                 state.batch_stats,
-                _split(examples, accumulate_steps),
+                (*_split(examples, accumulate_steps), dropouts),
                 unroll=not layout.loops_are_fast,
             )
             gradient, metrics = jax.tree.map(lambda x: jnp.mean(x, 0), gathered)
@@ -241,7 +248,7 @@ def _split(examples: chex.ArrayTree, parts: int) -> chex.ArrayTree:
 
 
 def make_eval_step(
-    model: nn.Module, preprocess: PreprocessFn
+    model: Model, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], MetricSums]:
     """Makes the evaluation of one padded batch.
 
@@ -261,7 +268,7 @@ def make_eval_step(
 
 
 def make_predict_step(
-    model: nn.Module, preprocess: PreprocessFn
+    model: Model, preprocess: PreprocessFn
 ) -> Callable[[Any, Batch], tuple[Array, Array, Array]]:
     """Makes the prediction of one padded batch; see `evaluation.collect_logits`.
 

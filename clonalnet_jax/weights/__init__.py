@@ -3,6 +3,7 @@
 from clonalnet_jax.weights.folding import fold_batch_norm
 from clonalnet_jax.weights.loading import read_weights
 from clonalnet_jax.weights.names import from_torch, to_torch
+from clonalnet_jax.weights.paths import to_paths
 from clonalnet_jax.weights.reading import read_state_dict
 from clonalnet_jax.weights.sources import find_weights
 from clonalnet_jax.weights.structure import head_path
@@ -14,5 +15,6 @@ __all__ = [
     "head_path",
     "read_state_dict",
     "read_weights",
+    "to_paths",
     "to_torch",
 ]

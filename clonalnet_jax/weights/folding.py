@@ -5,6 +5,7 @@ feeds it can be scaled once and for all: `gain * conv(x) = conv'(x)`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,13 +13,15 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
+from clonalnet_jax.models import eval_logits
 from clonalnet_jax.models.layers import BatchNorm
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.state import ForwardFn, Variables
 from clonalnet_jax.weights.structure import norms_after_convolutions
 
 
 def fold_batch_norm(
-    model: nn.Module, variables: Variables, image_shape: tuple[int, int, int]
+    model: Model, variables: Variables, image_shape: tuple[int, int, int]
 ) -> tuple[ForwardFn, dict[str, Any]]:
     """Folds every batch norm that directly follows a convolution.
 
@@ -32,6 +35,8 @@ def fold_batch_norm(
       A batch norm that follows no convolution stays as it is.
     """
     pairs = norms_after_convolutions(model, image_shape)
+    if not pairs:
+        return partial(eval_logits, model), dict(variables)
 
     # One program: by itself, each operation is compiled for each shape.
     @jax.jit

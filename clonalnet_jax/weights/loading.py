@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.state import Variables
 from clonalnet_jax.weights.names import from_torch, wanted_names
+from clonalnet_jax.weights.paths import are_paths, from_paths
 from clonalnet_jax.weights.reading import read_checkpoint
 from clonalnet_jax.weights.sources import check_architecture, find_weights
 from clonalnet_jax.weights.spellings import respell
@@ -18,13 +19,15 @@ from clonalnet_jax.weights.spellings import respell
 
 def read_weights(
     config: ConfigDict,
-    model: nn.Module,
+    model: Model,
     image_shape: Sequence[int],
     *,
     without: tuple[str, ...] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Variables:
-    """Variables of a network from the PyTorch file of `config.baseline.weights`.
+    """Variables of a network from the file of `config.baseline.weights`.
+
+    Its arrays go by PyTorch's names, or by their paths in Flax; see `paths`.
 
     Args:
       config: Section `config.baseline`.
@@ -47,6 +50,8 @@ def read_weights(
     state = read_checkpoint(path, key=config.weights_key)
     source = str(path) if ":" not in config.weights else f"{config.weights} ({path})"
     names = [*state.tensors, *state.others]
+    if without is None and are_paths(names, shapes):
+        return _as_float32(from_paths(state.tensors, shapes, source=source))
     ours, spellings = respell(names, wanted_names(shapes), source=source)
     if notes := [*state.notes, *spellings]:
         say(f"weights {source}: {'; '.join(notes)}")
@@ -57,4 +62,8 @@ def read_weights(
         without=without,
         others={ours[name]: what for name, what in state.others.items()},
     )
+    return _as_float32(variables)
+
+
+def _as_float32(variables: Variables) -> Variables:
     return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)

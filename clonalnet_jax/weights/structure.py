@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.layers import BatchNorm
+from clonalnet_jax.models.protocol import Model
 
 Path = tuple[str, ...]
 
 
 def norms_after_convolutions(
-    model: nn.Module, image_shape: tuple[int, int, int]
+    model: Model, image_shape: tuple[int, int, int]
 ) -> dict[Path, tuple[Path, float]]:
     """Each batch norm that reads what a convolution wrote, where nothing else does.
 
@@ -58,7 +60,7 @@ def norms_after_convolutions(
     return pairs
 
 
-def head_path(model: nn.Module, image_shape: tuple[int, int, int]) -> Path:
+def head_path(model: Model, image_shape: tuple[int, int, int]) -> Path:
     """The classifier: the last dense layer that runs.
 
     Args:
@@ -67,6 +69,9 @@ def head_path(model: nn.Module, image_shape: tuple[int, int, int]) -> Path:
 
     Returns:
       Its path, such as `("fc",)`.
+
+    Raises:
+      UserError: The network has no dense layer of Flax Linen.
     """
     paths: list[Path] = []
 
@@ -76,11 +81,18 @@ def head_path(model: nn.Module, image_shape: tuple[int, int, int]) -> Path:
         return call(*args, **kwargs)
 
     jax.eval_shape(_dry_run(model, note), _images(image_shape))
+    if not paths:
+        raise UserError(
+            "the network's classifier",
+            got="no dense layer of Flax Linen",
+            expected="one to split over devices or to replace",
+            remedy="set --config.partition.model=1 and leave replace_head out",
+        )
     return paths[-1]
 
 
 def _dry_run(
-    model: nn.Module, interceptor: Callable[..., Any]
+    model: Model, interceptor: Callable[..., Any]
 ) -> Callable[[jax.Array], Any]:
     """The network in eval mode with random parameters, each call intercepted."""
 

@@ -1,0 +1,172 @@
+"""docs/networks.md: its networks train, resume, are exported, loaded and explained."""
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from jax import export as jax_export
+from safetensors.numpy import load_file
+
+import clonalnet_jax as cn
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.training import story
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "networks.md"
+LINEN, NNX, SAVE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nets(tmp_path_factory, one_device):
+    """The module `my_nets` of the page."""
+    directory = tmp_path_factory.mktemp("nets")
+    (directory / "my_nets.py").write_text(LINEN + NNX)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(directory)
+        yield importlib.import_module("my_nets")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, nets, tfds_dir):
+    """An NNX baseline and its Linen clone."""
+    config = cn.config(
+        "digits",
+        steps=12,
+        checkpoint_every_epochs=0.3,
+        methods=("clone",),
+        data={"path": tfds_dir},
+        baseline={"model": nets.NnxNet, "width": 8, "min_top1": 0.0},
+        clone={"model": nets.LinenNet, "width": 4},
+    )
+    workdir = tmp_path_factory.mktemp("own") / "run"
+    cn.train(config, workdir)
+    return config, workdir
+
+
+def weights(workdir):
+    classifier = cn.load(workdir)
+    return flatten_dict(dict(classifier.network.variables), sep=".")
+
+
+def test_they_train(trained):
+    results = json.loads((trained[1] / "results.json").read_text())
+    assert results["clone"]["num_parameters"] < results["baseline"]["num_parameters"]
+    losses = [
+        json.loads(line)["loss"]
+        for line in (trained[1] / "metrics.jsonl").read_text().splitlines()
+        if '"train"' in line
+    ]
+    assert np.isfinite(losses).all()
+
+
+def test_a_lost_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_path):
+    """With dropout: its keys are of the step."""
+    config, workdir = trained
+    shutil.copytree(workdir, tmp_path / "w")
+    expected = weights(workdir)
+    shutil.rmtree(tmp_path / "w" / "clone" / "12")
+    cn.train(config, tmp_path / "w")
+    found = weights(tmp_path / "w")
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_an_exported_clone_is_somebody_elses_baseline(trained, tmp_path, nets):
+    config, workdir = trained
+    path = cn.export(
+        workdir, format="safetensors", output=tmp_path / "mine.safetensors"
+    )
+    tensors, expected = load_file(path), weights(workdir)
+    assert set(tensors) == set(expected)
+    jax.tree.map(np.testing.assert_array_equal, tensors, dict(expected))
+    results = json.loads((workdir / "results.json").read_text())
+    other = cn.config(
+        "digits",
+        steps=2,
+        methods=(),
+        data={"path": config.data.path},
+        baseline={
+            "model": nets.LinenNet,
+            "width": 4,
+            "weights": str(path),
+            "min_top1": 0.0,
+        },
+    )
+    found = cn.train(other, tmp_path / "w")
+    assert found["baseline"]["top1"] == results["clone"]["top1"]
+
+
+def test_the_page_saves_what_can_be_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variables = cn.load(trained[1]).network.variables
+    exec(SAVE, {"params": variables["params"], "batch_stats": variables["batch_stats"]})
+    assert set(load_file("mine.safetensors")) == set(weights(trained[1]))
+
+
+def test_stablehlo_gives_the_same_logits(trained, tmp_path):
+    workdir = trained[1]
+    path = cn.export(
+        workdir, run="baseline", format="stablehlo", output=tmp_path / "net"
+    )
+    images = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
+    logits = jax_export.deserialize(bytearray(path.read_bytes())).call(images)
+    expected = cn.load(workdir, run="baseline").logits(images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_report_says_that_there_are_no_heat_maps(trained):
+    page = cn.write_report(trained[1]).read_text()
+    assert "no heat map" in page
+    assert "my_nets:LinenNet" in page
+
+
+@pytest.mark.slow
+def test_a_baseline_of_ones_own_is_given_by_its_checkpoint(trained, tmp_path):
+    config, workdir = trained
+    other = config.copy_and_resolve_references()
+    other.baseline.checkpoint = str(workdir / "baseline")
+    results = cn.train(other, tmp_path)
+    before = json.loads((workdir / "results.json").read_text())
+    assert results["baseline"] == before["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("return images.mean((1, 2))", r"logits \(2, 1\) of images"),
+        ("return nn.Dense(self.num_classes)(images)", r"logits \(2, 8, 8, 10\)"),
+        ("return images @ 3", r"\(wrong_nets\w*.py, line 6\)"),
+        ("return 0 * images.sum((1, 2, 3), keepdims=True)", "logits"),
+    ],
+)
+def test_a_network_that_gives_something_else_is_refused(
+    code, message, digits_config, tmp_path, monkeypatch
+):
+    name = f"wrong_nets{abs(hash(code))}"
+    lines = [
+        "import flax.linen as nn",
+        "class Net(nn.Module):",
+        "    num_classes: int",
+        "    @nn.compact",
+        "    def __call__(self, images):",
+        f"        {code}",
+    ]
+    (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    digits_config.clone.model = f"{name}:Net"
+    with pytest.raises(UserError, match=message):
+        story.train(digits_config, tmp_path / "w")
+    assert not (tmp_path / "w" / "baseline").exists()
+
+
+def test_a_class_without_a_path_is_refused():
+    class Local:
+        pass
+
+    with pytest.raises(UserError, match="which has no import path"):
+        cn.config("digits", clone={"model": Local})
