@@ -10,7 +10,7 @@ from clonalnet_jax.data import folder_layout
 from clonalnet_jax.data.folder_layout import Level, look_at_level
 from clonalnet_jax.data.image_files import Found, describe, look_through
 from clonalnet_jax.data.images import EXTENSIONS
-from clonalnet_jax.data.records import Files, Split
+from clonalnet_jax.data.records import Files, Split, draw_test_share
 from clonalnet_jax.errors import UserError
 
 
@@ -69,7 +69,7 @@ def open_folder(
     if train_split:
         folder_layout.check_is_no_split(root, level, train_split)
     listing = _list(root)
-    parts = _divide(listing.files, test_fraction, split_seed)
+    parts = draw_test_share(listing.files, test_fraction, split_seed)
     _check_division(root, listing.names, parts, test_fraction)
     return (
         _split(root, listing.names, parts[0], listing.notes),
@@ -140,20 +140,6 @@ def _check_names(folder: Path, names: list[str], level: Level) -> None:
             remedy="see --config.data.path: <path>/<split>/<class>/<image>",
         )
     folder_layout.check_readable_names(folder, names)
-
-
-def _divide(
-    files: list[list[str]], fraction: float, seed: int
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Draws the same share of every class for testing."""
-    rng = np.random.default_rng(seed)
-    train, test = [], []
-    for names in files:
-        count = round(fraction * len(names))
-        order = rng.permutation(len(names))
-        train.append([names[i] for i in np.sort(order[count:])])
-        test.append([names[i] for i in np.sort(order[:count])])
-    return train, test
 
 
 def _check_division(

@@ -15,14 +15,14 @@ from clonalnet_jax.data.image_files import (
 )
 from clonalnet_jax.errors import UserError
 
-# Names that the folder of the test split may have, the likeliest to be meant first.
-_TEST_NAMES = {
+TEST_NAMES = {
     "test": ("test", "val", "valid", "validation"),
     "val": ("val", "valid", "validation", "test"),
     "valid": ("valid", "val", "validation", "test"),
     "validation": ("validation", "val", "valid", "test"),
 }
-_SPLIT_NAMES = {*_TEST_NAMES, "train", "training", "testing", "eval", "dev"}
+"""The names that a test split may have, the likeliest to be meant first."""
+_SPLIT_NAMES = {*TEST_NAMES, "train", "training", "testing", "eval", "dev"}
 _FLAT = '--config.data.train_split="" says that the folders of the path are the classes'
 
 
@@ -97,7 +97,7 @@ def find_splits(
         return None
     names = [
         name
-        for name in (test_split, *_TEST_NAMES.get(test_split, ()))
+        for name in (test_split, *TEST_NAMES.get(test_split, ()))
         if (root / name).is_dir() and name != train_split
     ]
     if not names:
@@ -202,7 +202,7 @@ def _checked_test(root: Path, name: str, train_split: str) -> Path:
         return root / name
     others = [
         other
-        for other in _TEST_NAMES["val"]
+        for other in TEST_NAMES["val"]
         if other not in (name, train_split) and _has_class_folders(root / other)
     ]
     raise UserError(

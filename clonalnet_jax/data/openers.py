@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data import class_folders, tfds_source
+from clonalnet_jax.data import class_folders, manifest, tfds_source
 from clonalnet_jax.data.records import Split
 
 OPENERS: dict[str, Callable[[ConfigDict], tuple[Split, Split]]] = {
     "folder": class_folders.open_splits,
+    "manifest": manifest.open_splits,
     "tfds": tfds_source.open_splits,
 }
 """The function that opens a source's two splits, by its name in `config.data.source`.

@@ -1,9 +1,10 @@
 """Labelled images by index, as they are stored: not decoded, not transformed."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Files:
     """Image files.
 
     Attributes:
-      root: The folder that the paths are relative to.
+      root: The folder that the paths are relative to, but for absolute ones.
       paths: Paths of the files.
       classes: The label of each, int32 `[n]`.
     """
@@ -97,10 +98,10 @@ class Files:
 
     def name(self, index: int) -> str:
         """Path of the file."""
-        return f"{self.root}/{self.paths[index]}"
+        return os.path.join(self.root, self.paths[index])
 
     def labels(self) -> np.ndarray:
-        """The labels, from the names of the folders."""
+        """Every label."""
         return self.classes
 
 
@@ -140,3 +141,29 @@ class Noise:
     def labels(self) -> np.ndarray:
         """The labels."""
         return np.arange(self.size, dtype=np.int32) % self.num_classes
+
+
+_Image = TypeVar("_Image")
+
+
+def draw_test_share(
+    by_class: Sequence[Sequence[_Image]], fraction: float, seed: int
+) -> tuple[list[list[_Image]], list[list[_Image]]]:
+    """Draws the same share of every class for testing.
+
+    Args:
+      by_class: The images of each class, in an order that does not change.
+      fraction: The share, from 0 to 1.
+      seed: The seed that draws it.
+
+    Returns:
+      What is left of each class for training, and what is drawn; both in order.
+    """
+    rng = np.random.default_rng(seed)
+    train, test = [], []
+    for images in by_class:
+        count = round(fraction * len(images))
+        order = rng.permutation(len(images))
+        train.append([images[i] for i in np.sort(order[count:])])
+        test.append([images[i] for i in np.sort(order[:count])])
+    return train, test
