@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import deserialize
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.folders import INDEX, file_in, shards_of
 from clonalnet_jax.weights.formats import check_archive, kind_of, refusal
 from clonalnet_jax.weights.pickles import read_pickle
 from clonalnet_jax.weights.tensors import Storage, Tensor, build, read_tensor, refer
@@ -78,7 +79,8 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     """Reads the state dict of a file that safetensors or any PyTorch has written.
 
     Args:
-      path: The file, of any name.
+      path: The file, of any name; or a folder of the Hugging Face hub, with one file or
+        several.
       key: The place of the state dict in it: a key, keys joined by `/`, or the prefix
         of the names wanted. If it is empty, it is looked for where training programs
         put it, the network's own weights before their averages.
@@ -90,11 +92,15 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     Raises:
       UserError: The file is missing, damaged or something else, or has no state dict.
     """
+    if path.is_dir():
+        path = file_in(path)
+    if path.name == INDEX:
+        return _of_shards(path, key)
     if not path.is_file():
         raise UserError(
             f"weights {path}",
-            got="a folder" if path.is_dir() else "no such file",
-            expected="a .safetensors or .pth file",
+            got="no such file",
+            expected="a .safetensors or .pth file, or a folder of the hub",
             remedy="check --config.baseline.weights",
         )
     opened = {"safetensors": _safetensors, "zip": _zip, "legacy": _legacy}
@@ -108,12 +114,33 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     except UserError:
         raise
     except Exception as error:  # a damaged file raises nearly anything
-        raise refusal(
-            path,
-            f"cannot be read: {type(error).__name__}: {error}",
-            "it is damaged or cut off: download or copy it again",
-        ) from error
+        raise _unreadable(path, error) from error
     return StateDict(tensors, taken.others, taken.notes)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return refusal(
+        path,
+        f"cannot be read: {type(error).__name__}: {error}",
+        "it is damaged or cut off: download or copy it again",
+    )
+
+
+def _of_shards(index: Path, key: str) -> StateDict:
+    """Reads a network that is spread over files; a prefix is that of all of them."""
+    arrays: dict[str, np.ndarray] = {}
+    for shard in shards_of(index):
+        arrays |= _read_shard(shard)
+    taken = take_out(arrays, key, source=str(index))
+    return StateDict(taken.tensors, taken.others, taken.notes)
+
+
+def _read_shard(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with _safetensors(path) as (arrays, _):
+            return dict(arrays)
+    except Exception as error:  # as above
+        raise _unreadable(path, error) from error
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
-"""Where weights are found: a file, timm's hub, torchvision's cache."""
+"""Where weights are found: a file or folder, the hub, torchvision's cache."""
 
 import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.folders import INDEX, architecture_in
 
 # Architectures of timm with the tensors of a ResNet of ours and another function:
 # anti-aliased by average pooling or blurring where ours has a stride.
@@ -24,11 +26,13 @@ def check_architecture(weights: str, model: str) -> None:
         architecture that computes something else with the same tensors.
     """
     source, _, name = weights.partition(":")
-    if source != "timm":
-        return
-    architecture = name.rpartition("/")[2].partition(".")[0]
-    if not _LOOKALIKES.match(architecture):
-        architecture = _architecture_on_hub(name)
+    if source == "timm":
+        architecture = name.rpartition("/")[2].partition(".")[0]
+        if not _LOOKALIKES.match(architecture):
+            architecture = _architecture_on_hub(name)
+    else:
+        folder = find_weights(weights)
+        architecture = architecture_in(folder) if folder.is_dir() else ""
     if _LOOKALIKES.match(architecture):
         raise UserError(
             f"config.baseline.weights {weights}",
@@ -58,46 +62,68 @@ def find_weights(weights: str) -> Path:
     """The file that `config.baseline.weights` means.
 
     Args:
-      weights: A path; `timm:<name>`, such as `timm:resnet18.a1_in1k`, which is
-        downloaded from the Hugging Face hub unless it is cached; or
-        `torchvision:<name>`, such as `torchvision:resnet18`, which torchvision has
-        left in its cache.
+      weights: A path; `hf:<organisation>/<repository>` or `timm:<name>`, such as
+        `timm:resnet18.a1_in1k`, which are downloaded from the Hugging Face hub unless
+        they are cached; or `torchvision:<name>`, such as `torchvision:resnet18`, which
+        torchvision has left in its cache.
 
     Returns:
-      The file.
+      The file, or the folder of a repository.
 
     Raises:
       UserError: It is not there; says where to put it.
     """
     source, _, name = weights.partition(":")
     if source == "timm" and name:
-        return _from_hub(name)
+        return _from_timm(weights, _repository(name))
+    if source == "hf" and name:
+        return _from_hub(weights, name)
     if source == "torchvision" and name:
         return _from_torchvision(name)
     return Path(weights).expanduser()
 
 
-def _from_hub(name: str) -> Path:
+def _from_timm(weights: str, repository: str) -> Path:
+    hub = _hub(weights)
     try:
-        from huggingface_hub import hf_hub_download
+        return Path(hub.hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # no network, no such name, no permission: a dozen types
+        name = "check the name (with its tag, such as resnet18.a1_in1k)"
+        raise _not_there(weights, repository, error, name) from error
+
+
+def _from_hub(weights: str, repository: str) -> Path:
+    hub = _hub(weights)
+    patterns = ["config.json", "model*.safetensors", INDEX, "pytorch_model.bin"]
+    try:
+        return Path(hub.snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:  # as above
+        name = "check the name, <organisation>/<repository>"
+        raise _not_there(weights, repository, error, name) from error
+
+
+def _hub(weights: str) -> Any:
+    try:
+        import huggingface_hub
     except ImportError as error:
         raise UserError(
-            f"config.baseline.weights timm:{name}",
+            f"config.baseline.weights {weights}",
             got="huggingface_hub is not installed",
             expected="it, to download or to find its cache",
             remedy='pip install "clonalnet-jax[hub]", or give a .safetensors file',
         ) from error
-    repository = _repository(name)
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # no network, no such name, no permission: a dozen types
-        raise UserError(
-            f"config.baseline.weights timm:{name}",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
-            expected=f"model.safetensors of {repository} on the hub or in its cache",
-            remedy="check the name (with its tag, such as resnet18.a1_in1k); offline, "
-            "download the file elsewhere and give its path",
-        ) from error
+    return huggingface_hub
+
+
+def _not_there(
+    weights: str, repository: str, error: Exception, remedy: str
+) -> UserError:
+    return UserError(
+        f"config.baseline.weights {weights}",
+        got=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+        expected=f"the weights of {repository} on the hub or in its cache",
+        remedy=f"{remedy}; offline, download them elsewhere and give their path",
+    )
 
 
 def _from_torchvision(name: str) -> Path:

@@ -6,7 +6,7 @@ file has no other for it.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from clonalnet_jax.errors import UserError
@@ -17,16 +17,49 @@ class Spelling(NamedTuple):
 
     Attributes:
       theirs: Pattern of a part of their names.
-      ours: The text that stands there in our names.
+      ours: The text that stands there in our names, or makes it of a match.
       example: Both, as a note shows them.
     """
 
     theirs: str
-    ours: str
+    ours: str | Callable[[re.Match[str]], str]
     example: str
 
 
+def _counted_from_one(kind: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: f".{kind}{int(match[1]) + 1}."
+
+
 _SPELLINGS = (
+    # ResNets of the transformers library.
+    Spelling(
+        r"^resnet\.embedder\.embedder\.convolution\.", "conv1.", "'embedder' is 'conv1'"
+    ),
+    Spelling(
+        r"^resnet\.embedder\.embedder\.normalization\.", "bn1.", "'embedder' is 'bn1'"
+    ),
+    Spelling(
+        r"^resnet\.encoder\.stages\.(\d+)\.layers\.",
+        lambda match: f"layer{int(match[1]) + 1}.",
+        "'stages.0.layers' is 'layer1'",
+    ),
+    Spelling(
+        r"\.layer\.(\d+)\.convolution\.",
+        _counted_from_one("conv"),
+        "'layer.0.convolution' is 'conv1'",
+    ),
+    Spelling(
+        r"\.layer\.(\d+)\.normalization\.",
+        _counted_from_one("bn"),
+        "'layer.0.normalization' is 'bn1'",
+    ),
+    Spelling(
+        r"\.shortcut\.convolution\.", ".downsample.0.", "'shortcut' is 'downsample'"
+    ),
+    Spelling(
+        r"\.shortcut\.normalization\.", ".downsample.1.", "'shortcut' is 'downsample'"
+    ),
+    Spelling(r"^classifier\.1\.", "fc.", "'classifier' is 'fc'"),
     # CIFAR ResNets of akamaster and of kuangliu.
     Spelling(r"^linear\.", "fc.", "'linear' is 'fc'"),
     Spelling(r"\.shortcut\.", ".downsample.", "'shortcut' is 'downsample'"),
