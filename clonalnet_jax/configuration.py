@@ -61,7 +61,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
       config: A whole config.
       changes: New values by key; nested for a group, of which other keys stay. What
         is no key of `baseline` or `clone` is an option of that network. Its `model`
-        may be the class of a network.
+        may be the class of a network, and `methods` may hold losses.
 
     Returns:
       A changed copy, locked.
@@ -75,6 +75,8 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
         group, _, name = key.rpartition(".")
         if name == "model" and callable(value):
             value = _import_path(key, value)
+        if name == "methods" and isinstance(value, list | tuple):
+            value = tuple(_import_path(key, v) if callable(v) else v for v in value)
         if f"{group}.options" in OPEN_GROUPS and name not in result[group]:
             key = f"{group}.options.{name}"
         try:
@@ -90,7 +92,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 
 
 def _import_path(key: str, network: Callable[..., Any]) -> str:
-    """The path that finds a network again, in this process or another one."""
+    """The path that finds a network or loss again, in this or another process."""
     path = f"{network.__module__}:{getattr(network, '__qualname__', '<object>')}"
     if "<" in path:
         raise UserError(

@@ -55,7 +55,9 @@ class Rule(NamedTuple):
         if self.accepts(value):
             return
         for name in value if isinstance(value, tuple | list) else [value]:
-            if self.known and isinstance(name, str) and name not in self.known:
+            if not (self.known and isinstance(name, str)):
+                continue
+            if name not in self.known and not self.accepts((name,)):
                 raise unknown_name(key, name, self.known)
         quote = '"' if isinstance(self.example, tuple) else ""
         raise UserError(
@@ -212,17 +214,25 @@ def choice(known: Collection[str], *, optional: bool = False) -> Rule:
     return _or_none(rule) if optional else rule
 
 
-def different_names(known: Collection[str], *, least: int = 0) -> Rule:
+def different_names(
+    known: Collection[str],
+    *,
+    least: int = 0,
+    also: Callable[[object], bool] = lambda name: False,
+) -> Rule:
     """A rule for a tuple or list of names, none of them twice.
 
     Args:
       known: The names that there are, or the table that has them as keys.
       least: The least number of them.
+      also: Says which other names are possible.
 
     Returns:
       The rule.
     """
-    of_each = several(choice(known), example=tuple(known)[:1])
+    of_one = choice(known)
+    either = of_one._replace(accepts=lambda name: of_one.accepts(name) or also(name))
+    of_each = several(either, example=tuple(known)[:1])
 
     def accepts(value: Any) -> bool:
         return of_each.accepts(value) and least <= len(set(value)) == len(value)

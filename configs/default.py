@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
     # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation",
     # "dkd" (decoupled distillation, CVPR 2022), "logit_standardisation" (CVPR 2024),
     # "clone_without_difference", "clone_without_attention", "clone_without_negentropy".
+    # Or a loss of your own by its import path, such as "my_losses:margin", a function
+    # (logits, baseline_logits, labels) -> loss; see docs/networks.md.
     config.methods = ("clone",)
     # The type that networks compute in: "float32", or "bfloat16", which is faster on a
     # TPU or GPU. Parameters are float32 in either case.

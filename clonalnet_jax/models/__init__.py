@@ -28,8 +28,9 @@ from clonalnet_jax.models.features import (
     logits_and_features,
     marks_features,
 )
+from clonalnet_jax.models.import_paths import is_own
 from clonalnet_jax.models.mobilenet import MobileNetV2
-from clonalnet_jax.models.protocol import Model, is_own
+from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.models.shufflenet import ShuffleNet
 from clonalnet_jax.models.vgg import Vgg

@@ -7,7 +7,6 @@ Importing NNX takes a while, so `create_model` imports this module when it is ne
 """
 
 import dataclasses
-import importlib
 import inspect
 import os
 import traceback
@@ -21,11 +20,16 @@ from flax.core import FrozenDict
 from jax.typing import DTypeLike
 
 from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.models.import_paths import find_own
 
 # What a module may call the argument that says whether it is trained, and its value
 # then.
 _SWITCHES = {"train": True, "training": True, "deterministic": False}
 _COLLECTIONS = "collections"
+_EXPECTED = (
+    "a class or function that takes num_classes and makes a Flax Linen module; or one "
+    "that takes rngs, too, and makes a Flax NNX module"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,26 +159,8 @@ def explain_own(name: str, error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _find(name: str) -> Any:
-    module, _, attributes = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # importing runs somebody else's code
-        raise UserError(
-            f"model {name}",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"a module {module!r} that Python can import",
-            remedy="install its package, or start Python with PYTHONPATH set to the "
-            "directory that it lies in",
-        ) from error
-    for attribute in attributes.split("."):
-        if not hasattr(found, attribute):
-            public = [one for one in vars(found) if not one.startswith("_")]
-            raise unknown_name(f"model {name}: name in {module}", attribute, public)
-        found = getattr(found, attribute)
-    if not callable(found):
-        raise _no_network(name, f"{type(found).__name__} {found!r}")
-    return found
+def _find(name: str) -> Callable[..., Any]:
+    return find_own(name, what="model", expected=_EXPECTED)
 
 
 def _parameters(name: str, target: Any) -> dict[str, inspect.Parameter]:
@@ -250,8 +236,7 @@ def _no_network(name: str, got: str) -> UserError:
     return UserError(
         f"model {name}",
         got=got,
-        expected="a class or function that takes num_classes and makes a Flax Linen "
-        "module; or one that takes rngs, too, and makes a Flax NNX module",
+        expected=_EXPECTED,
         remedy="name such a class or function",
     )
 

@@ -4,16 +4,7 @@ Our own networks answer it as they are. `own.OwnNetwork` answers it for a networ
 somebody else has written.
 """
 
-import re
 from typing import Any, Protocol
-
-_IDENTIFIERS = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
-_PATH = re.compile(f"{_IDENTIFIERS}:{_IDENTIFIERS}")
-
-
-def is_own(name: object) -> bool:
-    """Whether a model's name is the import path of a network of somebody else."""
-    return isinstance(name, str) and _PATH.fullmatch(name) is not None
 
 
 class Model(Protocol):

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.data import keys
 from clonalnet_jax.data.dataset import Dataset
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.import_paths import is_own
 from clonalnet_jax.rules import (
     LARGEST_COUNT,
     Rule,
@@ -47,7 +48,7 @@ RULES: dict[str, Rule] = {
     "batch_size": whole(1, example=128),
     "epochs": _positive(most=1_000_000, example=30.0),
     "steps": whole(1, example=1_000, optional=True),
-    "methods": different_names(METHODS),
+    "methods": different_names(METHODS, also=is_own),
     "compute_dtype": choice(_DTYPES),
     "ema_decay": _momentum(example=0.999),
     "accumulate_steps": whole(1, example=2),
@@ -89,7 +90,7 @@ RULES: dict[str, Rule] = {
     "logit_standardisation.cross_entropy_weight": _weight(example=0.1),
     "logit_standardisation.weight": _weight(example=9.0),
     "compare.seeds": whole(1, 10_000, example=5),
-    "compare.methods": different_names(METHODS, least=1),
+    "compare.methods": different_names(METHODS, least=1, also=is_own),
     "optimizer.name": choice(OPTIMIZERS),
     "optimizer.learning_rate": _positive(example=0.1),
     "optimizer.momentum": _momentum(example=0.9),

@@ -1,16 +1,18 @@
 """The loss that each run minimises: the clone's, and those that it is compared with."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from clonalnet_jax import losses
-from clonalnet_jax.errors import unknown_name
+from clonalnet_jax.errors import UserError, unknown_name
+from clonalnet_jax.models.import_paths import find_own, is_own
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
 
@@ -34,7 +36,8 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """Builds a method by its name in `config.methods`.
 
     Args:
-      name: One of the names that `configs/default.py` lists at `config.methods`.
+      name: One of the names that `configs/default.py` lists at `config.methods`, or the
+        import path of a loss of the user's own; see `_own`.
       config: The whole config. Its `loss`, `distillation`, `dkd` and
         `logit_standardisation` are read.
 
@@ -42,8 +45,10 @@ def make_method(name: str, config: ConfigDict) -> Method:
       The method.
 
     Raises:
-      UserError: The name is unknown.
+      UserError: The name is unknown, or nothing can be imported under it.
     """
+    if is_own(name):
+        return _own(name)
     if name not in METHODS:
         raise unknown_name("config.methods", name, METHODS)
     return METHODS[name](config)
@@ -161,6 +166,32 @@ def _clone(
         return {"loss": loss, **terms._asdict()}
 
     return Method(loss_fn, needs_baseline=True, takes_answers=True)
+
+
+def _own(name: str) -> Method:
+    """A loss that somebody else has written: `(logits, baseline_logits, labels)`.
+
+    It gives a loss for each example, or named terms of which one is `loss`. The labels
+    are integers `[b]` or, with mixup, distributions `[b, c]`.
+    """
+    expected = "a function (logits, baseline_logits, labels) -> loss of each example"
+    function = find_own(name, what="config.methods", expected=expected)
+
+    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+        given = function(logits, baseline_logits, labels)
+        terms = dict(given) if isinstance(given, Mapping) else {"loss": given}
+        shapes = {key: jnp.shape(term) for key, term in terms.items()}
+        if "loss" not in shapes or set(shapes.values()) != {logits.shape[:-1]}:
+            raise UserError(
+                f"config.methods {name}",
+                got=f"terms of these shapes: {shapes}",
+                expected=f"a loss of each example, of shape {logits.shape[:-1]}; or a "
+                "dict of such, one of them 'loss'",
+                remedy="do not take the mean: the program does",
+            )
+        return terms
+
+    return Method(loss_fn, needs_baseline=True)
 
 
 def _cross_entropy_of(logits: Array, labels: Array) -> Array:

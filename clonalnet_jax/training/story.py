@@ -79,12 +79,13 @@ def _train(
 ) -> Results:
     config = experiment.config
     experiment.journal.say(_describe(experiment))
+    # Before anything is trained: a loss of the user's own may not be found.
+    methods = {name: make_method(name, config) for name in config.methods}
     announce("baseline")
     baseline = _obtain_baseline(experiment, anew=force_config)
     teacher_of = _make_teachers(experiment, baseline)
-    for name in config.methods:
+    for name, method in methods.items():
         announce(name)
-        method = make_method(name, config)
         trained = train_run(
             experiment,
             name,

@@ -1,4 +1,4 @@
-"""docs/networks.md: its networks train, resume, are exported, loaded and explained."""
+"""docs/networks.md: its networks and loss train, resume, are exported and loaded."""
 
 import importlib
 import json
@@ -16,16 +16,19 @@ from safetensors.numpy import load_file
 import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.training import story
+from clonalnet_jax.training.methods import make_method
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "networks.md"
-LINEN, NNX, SAVE = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+LINEN, NNX, LOSS, SAVE = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def nets(tmp_path_factory, one_device):
     """The module `my_nets` of the page."""
     directory = tmp_path_factory.mktemp("nets")
-    (directory / "my_nets.py").write_text(LINEN + NNX)
+    (directory / "my_nets.py").write_text(LINEN + NNX + LOSS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(directory)
         yield importlib.import_module("my_nets")
@@ -38,7 +41,7 @@ def trained(tmp_path_factory, nets, tfds_dir):
         "digits",
         steps=12,
         checkpoint_every_epochs=0.3,
-        methods=("clone",),
+        methods=("clone", nets.margin),
         data={"path": tfds_dir},
         baseline={"model": nets.NnxNet, "width": 8, "min_top1": 0.0},
         clone={"model": nets.LinenNet, "width": 4},
@@ -162,6 +165,51 @@ def test_a_network_that_gives_something_else_is_refused(
     with pytest.raises(UserError, match=message):
         story.train(digits_config, tmp_path / "w")
     assert not (tmp_path / "w" / "baseline").exists()
+
+
+def test_the_terms_of_a_loss_are_in_the_curves(trained):
+    assert "my_nets:margin" in json.loads((trained[1] / "results.json").read_text())
+    rows = [
+        json.loads(line)
+        for line in (trained[1] / "metrics.jsonl").read_text().splitlines()
+    ]
+    (row, *_) = [r for r in rows if r["run"] == "my_nets:margin"]
+    assert row["loss"] == pytest.approx(row["nll"] + row["hinge"], rel=1e-5)
+    assert row["hinge"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_nets:margni", "did you mean 'margin'"),
+        ("nowhere_at_all:loss", "PYTHONPATH"),
+        ("my_nets", "did you mean|choose one"),
+    ],
+)
+def test_a_loss_that_is_not_there_is_named_before_anything_is_trained(
+    name, message, digits_config, tmp_path
+):
+    digits_config.methods = (name,)
+    with pytest.raises(UserError, match=message):
+        story.train(digits_config, tmp_path / "w")
+    assert not (tmp_path / "w" / "baseline").exists()
+
+
+def mean(logits, baseline_logits, labels):
+    return logits.mean()
+
+
+def nothing(logits, baseline_logits, labels):
+    return {"term": logits.mean(axis=-1)}
+
+
+@pytest.mark.parametrize("function", [mean, nothing])
+def test_a_loss_of_another_shape_is_refused(function, rng):
+    name = f"tests.end_to_end.test_own_networks:{function.__name__}"
+    method = make_method(name, None)
+    logits = rng.normal(size=(4, 3))
+    with pytest.raises(UserError, match=r"of shape \(4,\)"):
+        method.loss_fn(logits, logits, np.zeros(4, np.int32))
 
 
 def test_a_class_without_a_path_is_refused():
