@@ -30,6 +30,10 @@ class Contender(NamedTuple):
     """`(state, *arguments) -> (state, metrics)`; the state is donated."""
     state: Any
     arguments: tuple[Any, ...]
+    flops: float
+    """Of the program before it is compiled: XLA does not count what cuDNN does."""
+    steps: int = 1
+    """Of the program, which XLA counts once."""
 
     def repeat(self, count: int) -> tuple[Callable[[], None], float]:
         """Calls that go on from step to step, `count` each; and the first loss."""
@@ -37,11 +41,11 @@ class Contender(NamedTuple):
         holder = [state]
 
         def call() -> None:
-            for _ in range(count):
+            for _ in range(count // self.steps):
                 holder[0], metrics = self.program(holder[0], *self.arguments)
             jax.block_until_ready((holder[0], metrics))
 
-        return call, float(metrics["loss"])
+        return call, float(np.ravel(metrics["loss"])[0])
 
 
 class Setting(NamedTuple):
@@ -60,11 +64,18 @@ class Setting(NamedTuple):
 
 
 def make_setting(
-    name: str, *, batch_size: int, size: int | None, classes: int | None, dtype: str
+    name: str,
+    *,
+    batch_size: int,
+    size: int | None,
+    classes: int | None,
+    dtype: str,
+    together: int,
 ) -> Setting:
     """`plain`, `clone` and `cached` steps of a network, on the first device.
 
-    On a CPU also `untuned`, which is `plain` as `jax.jit` compiles it unasked.
+    On a CPU also `untuned`, which is `plain` as `jax.jit` compiles it unasked, and on
+    others `clone together`, whose program has several steps.
 
     Args:
       name: of `clonalnet_jax.models`, of the clone and of the baseline.
@@ -72,6 +83,7 @@ def make_setting(
       size: of a side of the images; None: the network's own.
       classes: None: 10 at 32 pixels, else 1,000.
       dtype: of the computation.
+      together: steps of the program of `clone together`.
 
     Returns:
       The setting.
@@ -102,7 +114,13 @@ def make_setting(
         return answers.decode(packed, num_classes=classes, top_k=_TOP_K)
 
     def contender(
-        method: str, variables: Any, extra: Any, *, tuned: bool = True, **options: Any
+        method: str,
+        variables: Any,
+        extra: Any,
+        *,
+        tuned: bool = True,
+        count: int = 1,
+        **options: Any,
     ) -> Contender:
         step = steps.make_train_step(
             model,
@@ -113,18 +131,26 @@ def make_setting(
             **options,
         )
         state = init(jax.random.key(0))
-        arguments = (variables, {**batch, **extra}, jax.random.key(2))
+        given: Any = {**batch, **extra}
+        if count > 1:
+            step, given = steps.make_many_steps(step), [given] * count
+        arguments = (variables, given, jax.random.key(2))
         jitted = partition.jit_train_step(mesh, step)
         if not tuned:
             jitted = jax.jit(step, donate_argnums=0)
-        return Contender(jitted.lower(state, *arguments).compile(), state, arguments)
+        lowered = jitted.lower(state, *arguments)
+        flops = lowered.cost_analysis()["flops"]
+        return Contender(lowered.compile(), state, arguments, flops, count)
 
+    clone = partial(contender, "clone", folded, {}, answer=beside.answer)
     contenders: dict[str, Callable[[], Contender]] = {
         "plain": partial(contender, "cross_entropy", {}, {}),
-        "clone": partial(contender, "clone", folded, {}, answer=beside.answer),
+        "clone": clone,
         "cached": partial(contender, "clone", {}, {"answers": packed}, answer=decoded),
     }
-    if not partition.layout_of(mesh).loops_are_fast:
+    if partition.layout_of(mesh).loops_are_fast:
+        contenders["clone together"] = partial(clone, count=together)
+    else:
         contenders["untuned"] = partial(contender, "cross_entropy", {}, {}, tuned=False)
     return Setting(
         size=size,

@@ -61,7 +61,12 @@ def main(argv: list[str]) -> None:
     on_cpu = not layout_of(make_mesh()).loops_are_fast
     dtype = _DTYPE.value or ("float32" if on_cpu else "bfloat16")
     setting = make_setting(
-        _MODEL.value, batch_size=_BATCH.value, size=None, classes=None, dtype=dtype
+        _MODEL.value,
+        batch_size=_BATCH.value,
+        size=None,
+        classes=None,
+        dtype=dtype,
+        together=1,
     )
     found = {name: _trace(setting.contenders[name]()) for name in ("plain", "clone")}
     device = jax.devices()[0].device_kind

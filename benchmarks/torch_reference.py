@@ -1,5 +1,6 @@
 """PyTorch and torchvision for measuring against; never needed to use the package."""
 
+import sys
 import warnings
 from types import ModuleType
 
@@ -20,12 +21,19 @@ def import_torch() -> tuple[ModuleType, ModuleType]:
         warnings.simplefilter("ignore")
         import torch
 
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, name):
+        try:
+            import torchvision
+        except (ImportError, RuntimeError):
+            # It was compiled for another PyTorch. With the names of its operators
+            # defined, the rest of it can be imported.
+            for name in [*sys.modules]:
+                if name.partition(".")[0] == "torchvision":
+                    del sys.modules[name]
+            operators = torch.library.Library("torchvision", "FRAGMENT")
+            for name in ("nms", "qnms"):
                 operators.define(
                     f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor"
                 )
-        import torchvision
+            import torchvision
 
     return torch, torchvision

@@ -34,10 +34,17 @@ def run(tmp_path, tfds_dir):
     return run
 
 
-def test_the_loss(run):
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_the_loss(run, pairs):
     figures, printed = run(
-        "loss", "--sizes=8x10", "--dtypes=float32", "--seconds=0", "--notorch_compile"
+        "loss",
+        "--sizes=8x10",
+        "--dtypes=float32",
+        "--seconds=0",
+        "--notorch_compile",
+        f"--pairs={pairs}",
     )
+    assert {row["pairs"] for row in figures["rows"]} == {pairs}
     assert [row["by"] for row in figures["rows"]] == ["ours", "autodiff", "torch eager"]
     assert all(row["seconds"] > 0 < row["floor_seconds"] for row in figures["rows"])
     assert "of the floor" in printed
