@@ -179,6 +179,10 @@ def head(
 
 def global_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     """Computes the mean over height and width, in float32 or wider."""
+    if x.dtype.itemsize < 4:
+        # On a CPU, XLA of jax 0.11 hands this sum and the convolutions before it to
+        # YNNPACK as one piece, whose sums in bfloat16 are NaN.
+        x = jax.lax.optimization_barrier(x)
     return jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
 
 
