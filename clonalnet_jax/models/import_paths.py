@@ -34,7 +34,7 @@ def find_own(name: str, *, what: str, expected: str) -> Callable[..., Any]:
     module, _, attributes = name.partition(":")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # importing runs somebody else's code
+    except (Exception, SystemExit) as error:  # importing runs somebody else's code
         raise UserError(
             f"{what} {name}",
             got=f"{type(error).__name__}: {error}",

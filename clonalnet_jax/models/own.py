@@ -79,7 +79,7 @@ class OwnNetwork:
             return self.module.apply(inner, images, mutable=mutable, **mode)
         changing = [name for name in inner if name != "params"]
         logits, changed = self.module.apply(
-            inner, images, mutable=changing, rngs=dict(rngs or {}), **mode
+            inner, images, mutable=changing, rngs=_every_stream(rngs or {}), **mode
         )
         return logits, {"batch_stats": _pack(changed).get("batch_stats", {})}
 
@@ -125,6 +125,9 @@ def make_own(
     """
     target = _find(name)
     known = _parameters(name, target)
+    if "num_classes" not in known and not _is_module(target):
+        # Nothing else is called: a config may name any function that Python can import.
+        raise _no_network(name, f"{target!r}, which takes no num_classes")
     _check_arguments(name, known, {"num_classes": num_classes, **options})
 
     def build(dtype: DTypeLike) -> OwnNetwork:
@@ -139,7 +142,7 @@ def make_own(
     return build(dtype)
 
 
-def explain_own(name: str, error: Exception) -> str:
+def explain_own(name: str, error: BaseException) -> str:
     """Says in a line what went wrong in somebody else's code, and where.
 
     Args:
@@ -216,7 +219,7 @@ def _make_module(
             made = target(**given)
     except UserError:
         raise
-    except Exception as error:  # it is somebody else's code
+    except (Exception, SystemExit) as error:  # it is somebody else's code
         raise UserError(
             f"model {name}",
             got=explain_own(name, error),
@@ -232,6 +235,10 @@ def _make_module(
     raise _no_network(name, f"{target!r} makes a {type(made).__name__}")
 
 
+def _is_module(target: Any) -> bool:
+    return isinstance(target, type) and issubclass(target, nn.Module | nnx.Module)
+
+
 def _no_network(name: str, got: str) -> UserError:
     return UserError(
         f"model {name}",
@@ -243,6 +250,21 @@ def _no_network(name: str, got: str) -> UserError:
 
 def _switched(switch: str | None, train: bool) -> dict[str, Any]:
     return {} if switch is None else {switch: train == _SWITCHES[switch]}
+
+
+def _every_stream(rngs: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the streams that stand for all others: `params` in Linen, `default` in NNX.
+
+    So every random stream of a network gets keys of the step, whatever its name.
+    """
+    key = rngs.get("dropout")
+    if key is None:
+        return dict(rngs)
+    others = {
+        name: jax.random.fold_in(key, number)
+        for number, name in enumerate(("params", "default"), 1)
+    }
+    return {**others, **rngs}
 
 
 def _pack(variables: Mapping[str, Any]) -> dict[str, Any]:

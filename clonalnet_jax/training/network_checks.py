@@ -140,7 +140,7 @@ def _check_own(section: str, network: ConfigDict, dataset: Dataset) -> None:
 
     try:
         *logits, (variables, changed) = jax.eval_shape(run, images)
-    except Exception as error:  # it is somebody else's code
+    except (Exception, SystemExit) as error:  # it is somebody else's code
         raise _failed(section, network, explain_own(network.model, error)) from error
     for found in logits:
         shape = getattr(found, "shape", type(found).__name__)

@@ -27,7 +27,9 @@ from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.workdir import digests
 from clonalnet_jax.workdir.directory import started_experiments
+from clonalnet_jax.workdir.foreign_code import refuse_code_inside
 from clonalnet_jax.workdir.meta import Meta, check_network, check_run, parse_meta
+from clonalnet_jax.workdir.saved_arrays import explain_mismatch
 
 __all__ = ["Checkpoints", "Meta", "read_meta", "restore_variables"]
 
@@ -233,7 +235,8 @@ def read_meta(directory: Path, *, which: str = "last", run: str | None = None) -
       The meta.
 
     Raises:
-      UserError: There is no checkpoint, or it cannot be read or is of another run.
+      UserError: There is no checkpoint, it cannot be read, is of another run, or its
+        network's code lies in the workdir.
     """
     folder = directory / str(_pick(directory, which))
     digests.verify(folder)
@@ -241,6 +244,7 @@ def read_meta(directory: Path, *, which: str = "last", run: str | None = None) -
     if run is not None:
         known = started_experiments(directory.parent)
         check_run(folder, meta, run, experiments=known)
+    refuse_code_inside(directory.parent, meta.model, said_by=str(folder))
     return meta
 
 
@@ -323,6 +327,10 @@ def _restore(folder: Path, target: dict[str, Any]) -> Any:
                 args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arguments),
             )
     except Exception as error:  # Orbax and TensorStore raise a dozen types
+        if "model" in target:
+            mismatch = explain_mismatch(folder, target["model"])
+            if mismatch is not None:
+                raise mismatch from error
         raise UserError(
             f"checkpoint {folder}",
             got=f"cannot be read: {_first_line(error)}",

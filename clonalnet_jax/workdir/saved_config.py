@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.configs import default
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.workdir.files import flatten
+from clonalnet_jax.workdir.foreign_code import refuse_code_inside
 from clonalnet_jax.workdir.sealed import read_sealed_json
 
 _REMEDY = "restore it, or give the config that it was trained with: --config=..."
@@ -24,14 +25,19 @@ def saved_config(workdir: Path) -> ConfigDict:
       The whole config, locked.
 
     Raises:
-      UserError: There is no such file, or it is not a config of this program.
+      UserError: There is no such file, it is not a config of this program, or it names
+        code that lies in the workdir.
     """
     path = _path_of(workdir)
     saved = read_sealed_json(path.parent, path.name, {}, remedy=_REMEDY)
     try:
-        return resolve(saved)
+        config = resolve(saved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _foreign(path, str(error.args[0] if error.args else error)) from error
+    models = (config.baseline.model, config.clone.model)
+    for name in (*models, *config.methods, *config.compare.methods):
+        refuse_code_inside(path.parent, name, said_by=str(path))
+    return config
 
 
 def resolve(saved: dict[str, Any]) -> ConfigDict:

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.training import story
 from clonalnet_jax.training.methods import make_method
+from clonalnet_jax.workdir.checkpoints import read_meta
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "networks.md"
 LINEN, NNX, LOSS, SAVE = re.findall(
@@ -110,6 +112,42 @@ def test_the_page_saves_what_can_be_loaded(trained, tmp_path, monkeypatch):
     assert set(load_file("mine.safetensors")) == set(weights(trained[1]))
 
 
+def test_a_checkpoint_does_not_bring_its_code_along(trained, nets, monkeypatch):
+    _, workdir = trained
+    assert read_meta(workdir / "clone").model == "my_nets:LinenNet"
+    monkeypatch.setattr(nets, "__file__", str(workdir / "my_nets.py"))
+    with pytest.raises(UserError, match=r"my_nets:LinenNet[^~]*code lies in the"):
+        read_meta(workdir / "clone")
+
+
+class Changed(nn.Module):
+    """A network that goes by the name of another."""
+
+    num_classes: int
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, images, train):
+        """Logits of images."""
+        x = nn.Conv(2 * self.width, (3, 3))(images)
+        return nn.Dense(self.num_classes, name="head")(x.mean((1, 2)))
+
+
+def test_code_that_has_changed_is_told_from_damage(trained, nets, monkeypatch):
+    config, workdir = trained
+    monkeypatch.setattr(nets, "LinenNet", Changed)
+    for go_on in (
+        lambda: cn.load(workdir),
+        lambda: cn.evaluate(workdir),
+        lambda: cn.train(config, workdir),
+    ):
+        with pytest.raises(UserError, match="code has changed") as caught:
+            go_on()
+        assert "params.head.kernel is new" in str(caught.value)
+    monkeypatch.undo()
+    assert cn.load(workdir).logits(np.zeros((1, 8, 8, 1), np.float32)).shape == (1, 10)
+
+
 def test_stablehlo_gives_the_same_logits(trained, tmp_path):
     workdir = trained[1]
     path = cn.export(
@@ -119,6 +157,21 @@ def test_stablehlo_gives_the_same_logits(trained, tmp_path):
     logits = jax_export.deserialize(bytearray(path.read_bytes())).call(images)
     expected = cn.load(workdir, run="baseline").logits(images)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["clone", "baseline"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jax2onnx's own
+def test_onnx_gives_the_same_logits(trained, tmp_path, run):
+    pytest.importorskip("jax2onnx", reason="needs the extra [onnx]")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [onnx]")
+    workdir = trained[1]
+    path = cn.export(workdir, run=run, format="onnx", output=tmp_path / "net.onnx")
+    images = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
+    session = onnxruntime.InferenceSession(path)
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images})
+    expected = cn.load(workdir, run=run).logits(images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Networks as other people write them, to be found by an import path."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -78,6 +79,35 @@ class Nnx(nnx.Module):
         return self.head(self.dropout(x))
 
 
+class Noisy(nn.Module):
+    """Draws from a random stream of its own while it is trained."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train):
+        """Logits of images."""
+        logits = nn.Dense(self.num_classes)(images.mean((1, 2)))
+        if not train:
+            return logits
+        return logits + jax.random.normal(self.make_rng("noise"), logits.shape)
+
+
+class NoisyNnx(nnx.Module):
+    """The same."""
+
+    def __init__(self, num_classes, *, rngs):
+        self.head = nnx.Linear(2, num_classes, rngs=rngs)
+        self.rngs = rngs
+
+    def __call__(self, images, train):
+        """Logits of images."""
+        logits = self.head(images.mean((1, 2)))
+        if not train:
+            return logits
+        return logits + jax.random.normal(self.rngs.noise(), logits.shape)
+
+
 def make_linen(num_classes, **options):
     return Linen(num_classes, **options)
 
@@ -92,6 +122,14 @@ def make_nnx(num_classes, *, rngs):
 
 def no_network(num_classes):
     return {"classes": num_classes}
+
+
+def takes_anything(**options):
+    raise AssertionError(f"it must not be called, with {options}")
+
+
+def leaves(num_classes):
+    raise SystemExit(3)
 
 
 def broken(num_classes):

@@ -62,6 +62,15 @@ def test_only_training_drops_and_the_key_decides_what(name):
     assert np.abs(one - other).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["Noisy", "NoisyNnx"])
+def test_every_random_stream_gets_a_key_of_the_step(name):
+    model = make(name)
+    variables = model.init(jax.random.key(0), IMAGES, train=False)
+    one, same, other = (step(model, variables, key)[0] for key in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0.01
+
+
 @pytest.mark.parametrize("name", ["Linen", "Nnx", "Counting"])
 def test_a_step_moves_the_statistics_and_an_evaluation_uses_them(name):
     model = make(name)
@@ -113,11 +122,23 @@ def test_grad_cam_needs_features_that_are_marked():
         ("tests.models.strangers:no_network", {}, "makes a dict"),
         ("tests.models.strangers:broken", {}, r"on purpose \(strangers.py, line \d+\)"),
         ("tests.models.strangers:needs_a_width", {}, "no value for width"),
+        ("tests.models.strangers:leaves", {}, "SystemExit: 3"),
+        ("tests.models.strangers:takes_anything", {}, "takes no num_classes"),
+        ("os:system", {"command": "exit 1"}, "takes no num_classes"),
+        ("subprocess:Popen", {"args": "true", "shell": True}, "takes no num_classes"),
+        ("builtins:exec", {}, "builtins:exec"),
     ],
 )
 def test_a_mistake_is_one_message(name, options, message):
     with pytest.raises(UserError, match=message):
         create_model(name, 3, **options)
+
+
+def test_a_module_that_ends_the_program_is_one_message(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="SystemExit: 0"):
+        create_model("leaving:Net", 3)
 
 
 @pytest.mark.parametrize(
