@@ -135,6 +135,7 @@ def test_rows_of_other_splits_are_counted(photos):
     assert contents(train) + contents(test) == expected("train") + expected("test")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_it_trains(photos):
     config = folder.get_config()

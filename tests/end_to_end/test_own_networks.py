@@ -69,6 +69,7 @@ def test_they_train(trained):
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_a_lost_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_path):
     """With dropout: its keys are of the step."""
     config, workdir = trained
@@ -148,6 +149,7 @@ def test_code_that_has_changed_is_told_from_damage(trained, nets, monkeypatch):
     assert cn.load(workdir).logits(np.zeros((1, 8, 8, 1), np.float32)).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_stablehlo_gives_the_same_logits(trained, tmp_path):
     workdir = trained[1]
     path = cn.export(

@@ -17,6 +17,7 @@ from clonalnet_jax.training import story
 from clonalnet_jax.training.cache import Cache
 from clonalnet_jax.training.experiment import OTHERS, open_experiment
 from clonalnet_jax.training.teacher import freeze
+from tests.marks import quickly
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,7 +119,7 @@ def test_cached_images_are_the_answers_without_augmentation(
         )
 
 
-@pytest.mark.parametrize("steps_per_file", [1, 5])
+@pytest.mark.parametrize("steps_per_file", quickly((1, 5), (5,)))
 def test_a_cache_that_was_stopped_goes_on(
     config, make_cache, tmp_path, monkeypatch, steps_per_file
 ):
@@ -139,22 +140,26 @@ def test_a_cache_that_was_stopped_goes_on(
         np.testing.assert_array_equal(one, other)
 
 
+FOREIGN = {
+    "loss.temperature": (3.0, "temperature: 2.0 -> 3.0"),
+    "data.flip": (True, "data.flip: False -> True"),
+    "seed": (1, "seed: 0 -> 1"),
+    "baseline.cache": ("images", "kind: 'views' -> 'images'"),
+    "baseline.cache_top_k": (4, "top_k: 16 -> 4"),
+}
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "named"),
-    [
-        ("loss.temperature", 3.0, "temperature: 2.0 -> 3.0"),
-        ("data.flip", True, "data.flip: False -> True"),
-        ("seed", 1, "seed: 0 -> 1"),
-        ("baseline.cache", "images", "kind: 'views' -> 'images'"),
-        ("baseline.cache_top_k", 4, "top_k: 16 -> 4"),
-    ],
+    "change",
+    quickly(FOREIGN, ("loss.temperature", "baseline.cache")),
 )
-def test_a_foreign_cache_is_refused(config, make_cache, tmp_path, key, value, named):
+def test_a_foreign_cache_is_refused(config, make_cache, tmp_path, change):
+    value, named = FOREIGN[change]
     config.baseline.cache = "views"
     config.baseline.cache_dir = str(tmp_path / "shared")
     make_cache()
     with config.unlocked():
-        config.update_from_flattened_dict({key: value})
+        config.update_from_flattened_dict({change: value})
     with pytest.raises(UserError, match=r"--config\.baseline\.cache_dir") as error:
         make_cache()
     assert named in str(error.value)
@@ -224,7 +229,7 @@ def all_rows(cache, config):
     return [cache.rows(step, batch)["answers"] for step in range(config.steps)]
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", quickly((0, 1), (1,)))
 def test_a_damaged_file_is_named_once_it_is_read(config, make_cache, in_parts, number):
     path = sorted(in_parts.glob("*.array_record"))[number]
     content = path.read_bytes()
@@ -233,6 +238,7 @@ def test_a_damaged_file_is_named_once_it_is_read(config, make_cache, in_parts, n
         all_rows(make_cache(), config)
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_a_damaged_file_and_goes_on_once_it_is_gone(
     config, in_parts, tmp_path, trained
 ):
@@ -245,6 +251,7 @@ def test_a_run_stops_at_a_damaged_file_and_goes_on_once_it_is_gone(
     np.testing.assert_allclose(losses(tmp_path), losses(trained), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_seeds_cache_is_refused(
     config, make_cache, in_parts, tmp_path
 ):

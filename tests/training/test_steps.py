@@ -260,7 +260,7 @@ def step_of(model, method="cross_entropy", **options):
     return steps.make_train_step(model, optimizer, loss_fn, PREPARE, **options), state
 
 
-@pytest.mark.parametrize("loops_are_fast", [False, True])
+@pytest.mark.parametrize("loops_are_fast", quickly((False, True), (True,)))
 def test_accumulating_over_parts_is_one_step_on_the_whole_batch(rng, loops_are_fast):
     batch, results = make_batch(rng), []
     layout = partition.Layout(loops_are_fast=loops_are_fast)
@@ -271,6 +271,7 @@ def test_accumulating_over_parts_is_one_step_on_the_whole_batch(rng, loops_are_f
     assert results[1][0].step == 1
 
 
+@pytest.mark.slow
 def test_accumulating_shows_batch_norm_every_part(rng):
     batch, model = make_batch(rng), Small()
     means = []
@@ -314,6 +315,7 @@ def test_many_steps_in_one_program_are_those_steps(rng):
     )
 
 
+@pytest.mark.slow
 def test_packed_metrics_of_a_step_are_its_metrics(rng):
     step, state = step_of(Small())
     arguments = (state, {}, make_batch(rng), jax.random.key(1))
@@ -324,7 +326,7 @@ def test_packed_metrics_of_a_step_are_its_metrics(rng):
     assert row == pytest.approx(jax.tree.map(float, metrics), rel=1e-6)
 
 
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("cached", quickly((False, True), (False,)))
 def test_only_gradients_and_statistics_travel_between_devices(rng, cached):
     mesh, local, options = partition.make_mesh(), make_batch(rng), {}
     if cached:
