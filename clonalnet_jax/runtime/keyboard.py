@@ -4,12 +4,15 @@ This imports next to nothing, so that it is ready before anybody can press a key
 """
 
 import _thread
+import functools
 import os
 import signal
+import sys
 
 TYPE_CHECKING = False  # typing takes as long to import as all of this
 if TYPE_CHECKING:
     import types
+    from collections.abc import Callable
 
 EXIT_INTERRUPTED = 130
 """Exit code after a Ctrl-C: 128 and the number of SIGINT."""
@@ -38,7 +41,14 @@ def leave_on_interrupt() -> None:
 
 
 def interrupt_raises() -> None:
-    """Lets Ctrl-C raise a KeyboardInterrupt where it is heard; a second one leaves."""
+    """Lets Ctrl-C raise a KeyboardInterrupt where it is heard; a second one leaves.
+
+    Where Python can only report and drop it, as in a callback of the garbage collector,
+    it is raised again a moment later.
+    """
+    report = sys.unraisablehook
+    if getattr(report, "func", None) is not _dropped:
+        sys.unraisablehook = functools.partial(_dropped, report)
     signal.signal(signal.SIGINT, _raise)
 
 
@@ -78,6 +88,18 @@ def _raise(number: int, frame: "types.FrameType | None") -> None:
         return
     signal.signal(number, _leave)  # who asks twice does not want to wait
     signal.default_int_handler(number, frame)
+
+
+def _dropped(
+    report: "Callable[[sys.UnraisableHookArgs], object]",
+    unraisable: "sys.UnraisableHookArgs",
+) -> None:
+    """Takes the place of `sys.unraisablehook`, which is `report`."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        report(unraisable)
+        return
+    signal.signal(signal.SIGINT, _raise)  # This was not the second one.
+    _thread.start_new_thread(_interrupt_soon, (_thread.get_ident(),))
 
 
 def _loses(frame: "types.FrameType") -> bool:

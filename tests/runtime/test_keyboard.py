@@ -60,6 +60,50 @@ except KeyboardInterrupt:
     assert run(code) == (0, "taken and given back\ninterrupted\n")
 
 
+@pytest.mark.parametrize(
+    "dropper",
+    [
+        "ref = weakref.ref(thing, lambda ref: interrupt())",
+        "Thing.__del__ = lambda self: interrupt()",
+        "gc.callbacks.append(lambda phase, info: interrupt())",
+    ],
+)
+def test_what_python_drops_is_raised_again(dropper):
+    code = f"""
+import gc, weakref
+class Thing:
+    pass
+def interrupt():
+    gc.callbacks.clear()
+    signal.raise_signal(signal.SIGINT)
+thing = Thing()
+{dropper}
+try:
+    del thing
+    gc.collect()
+    time.sleep(8)
+    print("slept")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    assert run(code) == (0, "interrupted\n")
+
+
+def test_what_else_is_dropped_is_reported():
+    code = """
+class Thing:
+    def __del__(self):
+        1 / 0
+keyboard.interrupt_raises()
+thing = Thing()
+del thing
+"""
+    code, output = run(code)
+    assert code == 0
+    assert "Exception ignored" in output
+    assert output.count("ZeroDivisionError") == 1
+
+
 def test_who_asks_twice_does_not_wait():
     code = """
 try:
