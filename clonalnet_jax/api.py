@@ -9,7 +9,10 @@ import jax
 from ml_collections import ConfigDict
 
 from clonalnet_jax.configuration import changed, config_names, load_config
+from clonalnet_jax.data.arrays import ArrayData, from_arrays
+from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.trained.predict import Prediction, predict_files
 from clonalnet_jax.training import story
@@ -21,6 +24,7 @@ __all__ = [
     "config_names",
     "evaluate",
     "export",
+    "from_arrays",
     "load",
     "predict",
     "train",
@@ -50,13 +54,19 @@ def config(name: StrPath = "default", **changes: Any) -> ConfigDict:
 
 
 def train(
-    config: ConfigDict | StrPath, workdir: StrPath, *, force_config: bool = False
+    config: ConfigDict | StrPath,
+    workdir: StrPath,
+    *,
+    data: ArrayData | None = None,
+    force_config: bool = False,
 ) -> story.Results:
     """Trains what a config asks for, or what is still missing of it.
 
     Args:
       config: A config, or the name or path of one.
       workdir: Directory where everything is kept. A second call resumes.
+      data: Images in memory, of `from_arrays`, instead of those that the config names.
+        They are kept in the workdir, so that it can be opened without them.
       force_config: Goes on although the config differs from the workdir's.
 
     Returns:
@@ -67,7 +77,9 @@ def train(
     Raises:
       UserError: Something that the user can mend.
     """
-    return story.train(_config(config), _path(workdir), force_config=force_config)
+    workdir = _path(workdir)
+    resolved = _with_data(_config(config), workdir, data)
+    return story.train(resolved, workdir, force_config=force_config)
 
 
 def evaluate(
@@ -89,12 +101,15 @@ def evaluate(
     return story.evaluate(_config(config, workdir), workdir)
 
 
-def compare(config: ConfigDict | StrPath, workdir: StrPath) -> Mapping[str, Any]:
+def compare(
+    config: ConfigDict | StrPath, workdir: StrPath, *, data: ArrayData | None = None
+) -> Mapping[str, Any]:
     """Trains `config.compare.methods` over several seeds and compares them.
 
     Args:
       config: A config, or the name or path of one.
       workdir: Directory where everything is kept. A second call resumes.
+      data: Images in memory; see `train`.
 
     Returns:
       The content of `compare.json`: figures and tests of every method.
@@ -104,7 +119,8 @@ def compare(config: ConfigDict | StrPath, workdir: StrPath) -> Mapping[str, Any]
     """
     from clonalnet_jax.comparing import running
 
-    return running.compare(_config(config), _path(workdir))
+    workdir = _path(workdir)
+    return running.compare(_with_data(_config(config), workdir, data), workdir)
 
 
 def load(workdir: StrPath, run: str = "clone") -> Classifier:
@@ -204,6 +220,30 @@ def _config(given: ConfigDict | StrPath | None, workdir: Path | None = None) -> 
         assert workdir is not None, "a config or a workdir that holds one"
         return saved_config(workdir)
     return given if isinstance(given, ConfigDict) else config(given)
+
+
+def _with_data(config: ConfigDict, workdir: Path, data: ArrayData | None) -> ConfigDict:
+    """Keeps data in a workdir, and returns a config that names them."""
+    if data is None:
+        return config
+    if not isinstance(data, ArrayData):
+        raise UserError(
+            "data",
+            got=f"an object of type {type(data).__name__}",
+            expected="what cn.from_arrays returns",
+            remedy="cn.train(config, workdir, data=cn.from_arrays(...))",
+        )
+    if jax.process_index() == 0:
+        data.keep(workdir / "data")
+    wait_for_all(f"{workdir} holds the data")
+    changes = {
+        "source": "arrays",
+        "path": os.path.abspath(data.keep(workdir / "data")),
+        "train_split": "train",
+        "test_split": "test",
+        "synthetic": False,
+    }
+    return changed(config, {"data": changes})
 
 
 def _saved_config(workdir: Path) -> ConfigDict:

@@ -203,13 +203,14 @@ def get_config() -> ConfigDict:
 
     # The data set, and where it lies.
     config.data = ConfigDict()
-    # "folder" (of class folders), "manifest" (a table of images, as CSV or Parquet) or
-    # "tfds" (a prepared data set).
+    # "folder" (of class folders), "manifest" (a table of images, as CSV or Parquet),
+    # "arrays" (NumPy's files) or "tfds" (a prepared data set).
     config.data.source = "folder"
     # With "tfds": the name of the data set.
     config.data.name = config_dict.placeholder(str)
-    # The root of the folder; the manifest, or the folder of train.csv and test.csv; or
-    # the directory of the TFDS data sets. None: TFDS's own.
+    # The root of the folder; the manifest, or the folder of train.csv and test.csv; the
+    # .npz file, or the folder of .npy files; or the directory of the TFDS data sets.
+    # None: TFDS's own.
     config.data.path = config_dict.placeholder(str)
     # The training split. An empty name says that a folder has no splits: the folders in
     # its root are the classes.
@@ -217,8 +218,8 @@ def get_config() -> ConfigDict:
     # The test split. In a folder, "test", "val", "valid" and "validation" stand for
     # each other.
     config.data.test_split = "test"
-    # In a folder or manifest without splits: the share of every class that becomes the
-    # test split.
+    # In a folder, manifest or arrays without splits: the share of every class that
+    # becomes the test split.
     config.data.test_fraction = 0.2
     # The seed that draws test_fraction. It is not config.seed, so that all runs are
     # tested on the same images.
