@@ -73,10 +73,10 @@ def get_config() -> ConfigDict:
     # The directory of a finished run, such as runs/digits/baseline, to take the
     # baseline from. None: it is trained first, unless weights are given.
     config.baseline.checkpoint = config_dict.placeholder(str)
-    # The weights to take the baseline from: a .pth or .safetensors file, a folder of
-    # the Hugging Face hub, "hf:<organisation>/<repository>", "timm:<name>" or
-    # "torchvision:<name>". Their classes must be the data's, in the same order. None:
-    # no such weights.
+    # The weights to take the baseline from: a .pth, .safetensors, msgpack or .npz file, a
+    # checkpoint of Orbax, a folder of the Hugging Face hub,
+    # "hf:<organisation>/<repository>", "timm:<name>" or "torchvision:<name>". Their
+    # classes must be the data's, in the same order. None: no such weights.
     config.baseline.weights = config_dict.placeholder(str)
     # Where the network lies in that file, such as "state_dict_ema" for an average of
     # it: a key, keys joined by "/", or how its names begin. "": the usual places, the

@@ -47,7 +47,8 @@ def kind_of(path: Path) -> str:
       path: The file.
 
     Returns:
-      `safetensors`, `zip` or `legacy`, the two formats of `torch.save`.
+      `safetensors`; `zip` or `legacy`, the two formats of `torch.save`; `npz`; or
+      `msgpack`, which Flax writes.
 
     Raises:
       UserError: It is none of them; says what it is.
@@ -58,12 +59,17 @@ def kind_of(path: Path) -> str:
     if not size:
         raise refusal(path, "an empty file", "download or copy it again")
     if head[:2] == b"PK":
-        return "zip"
+        # Only numpy.savez puts an array first, by its name.
+        name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return "npz" if name.endswith(b".npy") else "zip"
     if head[:1] == b"\x80" and head[2:].startswith(LEGACY):
         return "legacy"
     # Eight bytes say how long the header is, which is JSON.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:
         return "safetensors"
+    # A mapping of few entries whose first key is a short text.
+    if head[0] in range(0x81, 0x90) and head[1] in range(0xA1, 0xC0):
+        return "msgpack"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for beginning, what, remedy in _BEGINNINGS:
         if text.startswith(beginning):
@@ -100,9 +106,6 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> str:
         raise refusal(path, "a TorchScript archive, a program", remedy)
     if len(roots) == 1:
         return roots[0]
-    if names and all(name.endswith(".npy") for name in names):
-        what = "a NumPy archive (npz)"
-        raise refusal(path, what, "save its arrays as .safetensors by PyTorch's names")
     what = f"a zip archive of {named(names)}"
     raise refusal(path, what, "unpack it, and give the file of the weights in it")
 
@@ -121,7 +124,8 @@ def refusal(path: Path | str, what: str, remedy: str) -> UserError:
     return UserError(
         f"weights {path}",
         got=what,
-        expected="a state dict as .safetensors or as torch.save writes it",
+        expected="a state dict as .safetensors or as torch.save writes it, or Flax's "
+        "variables as msgpack or .npz",
         remedy=remedy,
     )
 

@@ -10,6 +10,7 @@ import io
 import mmap
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -18,6 +19,12 @@ import numpy as np
 from safetensors import deserialize
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.flax_files import (
+    orbax_in,
+    read_msgpack,
+    read_npz,
+    read_orbax,
+)
 from clonalnet_jax.weights.folders import INDEX, file_in, shards_of
 from clonalnet_jax.weights.formats import check_archive, kind_of, refusal
 from clonalnet_jax.weights.pickles import read_pickle
@@ -79,8 +86,8 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     """Reads the state dict of a file that safetensors or any PyTorch has written.
 
     Args:
-      path: The file, of any name; or a folder of the Hugging Face hub, with one file or
-        several.
+      path: The file, of any name; a folder of the Hugging Face hub, with one file or
+        several; or a directory that Orbax has written.
       key: The place of the state dict in it: a key, keys joined by `/`, or the prefix
         of the names wanted. If it is empty, it is looked for where training programs
         put it, the network's own weights before their averages.
@@ -92,20 +99,29 @@ def read_checkpoint(path: Path, *, key: str = "") -> StateDict:
     Raises:
       UserError: The file is missing, damaged or something else, or has no state dict.
     """
-    if path.is_dir():
+    orbax = orbax_in(path) if path.is_dir() else None
+    if path.is_dir() and orbax is None:
         path = file_in(path)
     if path.name == INDEX:
         return _of_shards(path, key)
-    if not path.is_file():
+    if orbax is None and not path.is_file():
         raise UserError(
             f"weights {path}",
             got="no such file",
-            expected="a .safetensors or .pth file, or a folder of the hub",
+            expected="a .safetensors or .pth file, a folder of the hub, or Orbax's",
             remedy="check --config.baseline.weights",
         )
-    opened = {"safetensors": _safetensors, "zip": _zip, "legacy": _legacy}
+    opened = {
+        "safetensors": _safetensors,
+        "zip": _zip,
+        "legacy": _legacy,
+        "npz": _without_storages(read_npz),
+        "msgpack": _without_storages(read_msgpack),
+        "orbax": _without_storages(read_orbax),
+    }
     try:
-        with opened[kind_of(path)](path) as (content, load):
+        opener = opened[kind_of(path)] if orbax is None else opened["orbax"]
+        with opener(orbax or path) as (content, load):
             taken = take_out(content, key, source=str(path))
             tensors = {
                 name: read_tensor(value, load) if isinstance(value, Tensor) else value
@@ -152,6 +168,17 @@ def _safetensors(path: Path) -> Iterator[tuple[Any, _Load]]:
             raise ValueError(f"{name} has the dtype {entry['dtype']}")
         arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     yield arrays, _no_storage
+
+
+def _without_storages(
+    read: Callable[[Path], AbstractContextManager[dict[str, np.ndarray]]],
+) -> Callable[[Path], AbstractContextManager[tuple[Any, _Load]]]:
+    @contextlib.contextmanager
+    def opened(path: Path) -> Iterator[tuple[Any, _Load]]:
+        with read(path) as arrays:
+            yield arrays, _no_storage
+
+    return opened
 
 
 def _no_storage(key: str) -> bytes:

@@ -102,7 +102,7 @@ def archive_of(*names):
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"a" + bytes(256) + b"ustar", "a tar archive"),
         (archive_of("net/code/net.py", "net/data.pkl"), "a TorchScript archive"),
-        (archive_of("a.npy", "b.npy"), "a NumPy archive"),
+        (archive_of("a.npy", "b.npy"), "a dict without a state dict"),
         (archive_of("net.pth", "read me"), 'a zip archive of "net.pth", "read me"'),
     ],
 )
