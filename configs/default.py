@@ -73,8 +73,8 @@ def get_config() -> ConfigDict:
     # The directory of a finished run, such as runs/digits/baseline, to take the
     # baseline from. None: it is trained first, unless weights are given.
     config.baseline.checkpoint = config_dict.placeholder(str)
-    # The weights to take the baseline from: a .pth, .safetensors, msgpack or .npz file, a
-    # checkpoint of Orbax, a folder of the Hugging Face hub,
+    # The weights to take the baseline from: a .pth, .safetensors, msgpack or .npz file,
+    # a checkpoint of Orbax, a folder of the Hugging Face hub,
     # "hf:<organisation>/<repository>", "timm:<name>" or "torchvision:<name>". Their
     # classes must be the data's, in the same order. None: no such weights.
     config.baseline.weights = config_dict.placeholder(str)

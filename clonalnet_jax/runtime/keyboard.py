@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 """Exit code after a Ctrl-C: 128 and the number of SIGINT."""
 
+_AT_THE_END = (signal.SIGINT, signal.SIGTERM)
 # They take locks in Python code, and an exception between taking one and entering its
 # block leaves it taken: the next thread waits for ever.
 _LOCKING = (
@@ -53,7 +54,7 @@ def interrupt_raises() -> None:
 
 
 def interrupt_ends_with(code: int) -> None:
-    """Lets Ctrl-C end a process whose work is done at once, with the work's own code.
+    """Lets Ctrl-C or SIGTERM end a process whose work is done with the work's own code.
 
     Python and its libraries take a moment to end. An interruption there would be told
     as if work had been lost.
@@ -61,16 +62,18 @@ def interrupt_ends_with(code: int) -> None:
     Args:
       code: The exit code.
     """
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(code))
+    for number in _AT_THE_END:
+        signal.signal(number, lambda number, frame: os._exit(code))
 
 
 def ignore_interrupt() -> None:
-    """Lets Ctrl-C do nothing, for the very end: what is left takes no time.
+    """Lets Ctrl-C and SIGTERM do nothing at the very end: what is left takes no time.
 
     Python gives signals back to the system before libraries are unloaded, but for those
     that are ignored.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _AT_THE_END:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: "types.FrameType | None") -> None:

@@ -73,8 +73,13 @@ def export(
         # One of the same content was left by an export that was killed: it may go.
         if _exists(sidecar) and not _holds(sidecar, beside):
             raise _taken(sidecar)
-        write(classifier, output, description)
+        # It goes first: with the network, the last step, the export is whole.
         write_atomically(sidecar, beside)
+        try:
+            write(classifier, output, description)
+        except BaseException:
+            sidecar.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise _unwritable(output, error) from error
     return output

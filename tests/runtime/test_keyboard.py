@@ -151,12 +151,13 @@ def test_an_exception_of_the_work_is_the_callers():
         list(map_in_threads(lambda item: 1 // item, range(3)))
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("code", [0, 2])
-def test_who_interrupts_what_is_done_changes_nothing(code):
+def test_who_interrupts_what_is_done_changes_nothing(code, name):
     program = f"""
 import atexit
 atexit.register(keyboard.ignore_interrupt)
-atexit.register(os.kill, os.getpid(), signal.SIGINT)
+atexit.register(os.kill, os.getpid(), signal.{name})
 keyboard.interrupt_ends_with({code})
 print("done", flush=True)
 sys.exit({code})
