@@ -43,12 +43,16 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
     if path.is_dir():
         files = sorted(path.glob("*.npy"))
         if not files:
-            raise _bad(f"arrays {path}", "a folder without .npy files", "arrays in it")
+            raise refusal(
+                f"arrays {path}", "a folder without .npy files", "arrays in it"
+            )
         arrays = {file.stem: _map(file) for file in files}
         _check_digest(path, arrays)
         return arrays
     if not path.exists():
-        raise _bad(f"arrays {path}", "no such file or folder", "a .npz file or folder")
+        raise refusal(
+            f"arrays {path}", "no such file or folder", "a .npz file or folder"
+        )
     try:
         # NumPy would leave a damaged file open.
         with path.open("rb") as file:
@@ -57,7 +61,7 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     if several is None:
-        raise _bad(f"arrays {path}", "a single array", "a .npz file or a folder")
+        raise refusal(f"arrays {path}", "a single array", "a .npz file or a folder")
     return several
 
 
@@ -130,14 +134,24 @@ def _check_digest(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _damaged(path: Path, error: Exception) -> UserError:
     text = (str(error).splitlines() or [""])[0]
-    return _bad(
+    return refusal(
         f"arrays {path}",
         f"{type(error).__name__}: {text}",
         "whole files that numpy.savez or numpy.save has written, without objects",
     )
 
 
-def _bad(culprit: str, got: str, expected: str) -> UserError:
+def refusal(culprit: str, got: str, expected: str) -> UserError:
+    """Makes the error about arrays that are no data set.
+
+    Args:
+      culprit: Name of the array, and the file or call that it is from.
+      got: Description of what it is.
+      expected: Description of what it should be.
+
+    Returns:
+      The error, to be raised by the caller.
+    """
     return UserError(
         culprit,
         got=got,

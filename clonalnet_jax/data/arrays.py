@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data.array_files import keep_arrays, read_arrays
+from clonalnet_jax.data.array_files import keep_arrays, read_arrays, refusal
 from clonalnet_jax.data.examples import Examples, stack_examples
 from clonalnet_jax.data.records import Split, StoredImage, draw_test_share
-from clonalnet_jax.errors import UserError, displayable
+from clonalnet_jax.errors import displayable
 
 _NAMES = "class_names"
 _IMAGES = "uint8 images [n, height, width] or [n, height, width, channels], of 1 or 3"
@@ -134,7 +134,7 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
       UserError: A file is missing or damaged, or its arrays are no images and labels.
     """
     if not config.path:
-        raise _bad("config.data.path", "not set", "a file or folder of arrays")
+        raise refusal("config.data.path", "not set", "a file or folder of arrays")
     path = Path(config.path).expanduser()
     arrays, notes = read_arrays(path), list[str]()
     splits = (config.train_split, config.test_split)
@@ -151,7 +151,7 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
         kept, drawn = (np.sort(np.concatenate(part).astype(int)) for part in parts)
         if not len(kept) or not len(drawn):
             got = f"{len(drawn)} of {len(train)} images for testing"
-            raise _bad("config.data.test_fraction", got, "some images on both sides")
+            raise refusal("config.data.test_fraction", got, "some images on both sides")
         train, test = train.take(kept), train.take(drawn)
         notes.append(
             f"{path} has no {config.test_split}_images: {len(drawn):,} images, "
@@ -176,17 +176,19 @@ def _data(
     names = arrays.get(_NAMES)
     if names is not None and (names.ndim != 1 or names.dtype.kind not in "US"):
         got = f"{names.dtype} {list(names.shape)}"
-        raise _bad(f"{where}: {_NAMES}", got, "names, one for each class")
+        raise refusal(f"{where}: {_NAMES}", got, "names, one for each class")
     train, *rest = [_records(where, arrays, split) for split in splits if split]
     test = rest[0] if rest else None
     count = 1 + int(train.classes.max())
     known = tuple(map(str, range(count) if names is None else names.tolist()))
     if len(set(known)) < max(len(known), 2):
-        raise _bad(f"{where}: classes", repr(known[:6]), "two different names or more")
+        raise refusal(
+            f"{where}: classes", repr(known[:6]), "two different names or more"
+        )
     _check_labels(where, train, known)
     if test is not None:
         if test.images.shape[1:] != train.images.shape[1:]:
-            raise _bad(
+            raise refusal(
                 f"{where}: {splits[1]}_images",
                 f"images {list(test.images.shape[1:])}",
                 f"images {list(train.images.shape[1:])}, as in {splits[0]}_images",
@@ -194,7 +196,7 @@ def _data(
         _check_labels(where, test, known)
     lacking = sorted(set(range(len(known))) - set(train.classes.tolist()))
     if lacking:
-        raise _bad(
+        raise refusal(
             f"{where}: {splits[0]}_labels",
             f"no image of {', '.join(known[label] for label in lacking[:6])}",
             "images of every class to train on",
@@ -207,39 +209,32 @@ def _records(where: str, arrays: Mapping[str, np.ndarray], split: str) -> ArrayR
     for name in parts:
         if name not in arrays:
             has = ", ".join(sorted(arrays)[:8]) or "nothing"
-            raise _bad(f"{where}: {name}", f"no such array, but: {has}", "all of them")
+            raise refusal(
+                f"{where}: {name}", f"no such array, but: {has}", "all of them"
+            )
     images, labels = (arrays[name] for name in parts)
     if images.ndim == 3:
         images = images[..., None]
     shaped = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
     if images.dtype != np.uint8 or not shaped:
         got = f"{images.dtype} {list(arrays[parts[0]].shape)}"
-        raise _bad(f"{where}: {parts[0]}", got, _IMAGES + " channels, from 0 to 255")
+        raise refusal(f"{where}: {parts[0]}", got, _IMAGES + " channels, from 0 to 255")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         got = f"{labels.dtype} {list(arrays[parts[1]].shape)}"
-        raise _bad(f"{where}: {parts[1]}", got, f"integers [{len(images)}], from 0")
+        raise refusal(f"{where}: {parts[1]}", got, f"integers [{len(images)}], from 0")
     if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
         got = f"labels from {labels.min()} to {labels.max()}"
-        raise _bad(f"{where}: {parts[1]}", got, "labels that count from 0")
+        raise refusal(f"{where}: {parts[1]}", got, "labels that count from 0")
     return ArrayRecords(parts[0], images, np.asarray(labels, np.int32))
 
 
 def _check_labels(where: str, records: ArrayRecords, known: Sequence[str]) -> None:
     highest = int(records.classes.max())
     if highest >= len(known):
-        raise _bad(
+        raise refusal(
             f"{where}: labels of {records.title}",
             f"label {highest}",
             f"0 to {len(known) - 1}, for {len(known)} classes",
         )
-
-
-def _bad(culprit: str, got: str, expected: str) -> UserError:
-    return UserError(
-        culprit,
-        got=got,
-        expected=expected,
-        remedy="docs/data.md says what arrays are taken",
-    )
