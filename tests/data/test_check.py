@@ -100,6 +100,7 @@ def test_the_contact_sheet_shows_evaluation_and_views(images, image_size):
     np.testing.assert_array_equal(sheet, np.asarray(contact_sheet(config)))
 
 
+@pytest.mark.slow
 def test_the_preview_writes_a_png(tmp_path):
     output = tmp_path / "sheet.png"
     synthetic = "--config.data.synthetic=True"

@@ -191,6 +191,7 @@ assert "tensorflow" not in sys.modules
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_two_first_preparations_at_once_both_find_the_data_set(tmp_path):
     command = [sys.executable, "-m", "clonalnet_jax.data.prepare", "digits"]
     command += [f"--output={tmp_path}/tfds"]

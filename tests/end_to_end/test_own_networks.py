@@ -58,6 +58,7 @@ def weights(workdir):
     return flatten_dict(dict(classifier.network.variables), sep=".")
 
 
+@pytest.mark.slow
 def test_they_train(trained):
     results = json.loads((trained[1] / "results.json").read_text())
     assert results["clone"]["num_parameters"] < results["baseline"]["num_parameters"]
@@ -81,6 +82,7 @@ def test_a_lost_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_an_exported_clone_is_somebody_elses_baseline(trained, tmp_path, nets):
     config, workdir = trained
     path = cn.export(
@@ -106,6 +108,7 @@ def test_an_exported_clone_is_somebody_elses_baseline(trained, tmp_path, nets):
     assert found["baseline"]["top1"] == results["clone"]["top1"]
 
 
+@pytest.mark.slow
 def test_the_page_saves_what_can_be_loaded(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variables = cn.load(trained[1]).network.variables
@@ -113,6 +116,7 @@ def test_the_page_saves_what_can_be_loaded(trained, tmp_path, monkeypatch):
     assert set(load_file("mine.safetensors")) == set(weights(trained[1]))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_does_not_bring_its_code_along(trained, nets, monkeypatch):
     _, workdir = trained
     assert read_meta(workdir / "clone").model == "my_nets:LinenNet"
@@ -134,6 +138,7 @@ class Changed(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x.mean((1, 2)))
 
 
+@pytest.mark.slow
 def test_code_that_has_changed_is_told_from_damage(trained, nets, monkeypatch):
     config, workdir = trained
     monkeypatch.setattr(nets, "LinenNet", Changed)
@@ -222,6 +227,7 @@ def test_a_network_that_gives_something_else_is_refused(
     assert not (tmp_path / "w" / "baseline").exists()
 
 
+@pytest.mark.slow
 def test_the_terms_of_a_loss_are_in_the_curves(trained):
     assert "my_nets:margin" in json.loads((trained[1] / "results.json").read_text())
     rows = [

@@ -19,6 +19,7 @@ from tests.losses.reference import (
     make_example,
     softmax,
 )
+from tests.marks import quickly
 
 TERMS = ("difference", "attention", "negentropy")
 
@@ -70,7 +71,7 @@ def test_value_and_gradient_equal_the_definition_in_float64(rng, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize("scale", quickly((0.0, 1.0, 1e4), (1e4,)))
 def test_values_and_gradients_are_finite_for_extreme_logits(rng, name, scale):
     loss, _ = LOSSES[name]
     student, teacher = (

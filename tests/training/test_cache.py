@@ -85,6 +85,7 @@ def test_a_run_from_cached_views_is_the_run_beside_the_baseline(
     assert "which pays for that after" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_baseline_does_not_run_once_its_answers_are_there(
     config, tmp_path, monkeypatch
 ):
@@ -99,6 +100,7 @@ def test_the_baseline_does_not_run_once_its_answers_are_there(
     assert len(losses(tmp_path / "second", "clone_without_negentropy")) == 12
 
 
+@pytest.mark.slow
 def test_cached_images_are_the_answers_without_augmentation(
     config, make_cache, tmp_path
 ):
@@ -193,6 +195,7 @@ def test_two_writers_of_one_directory_do_not_touch_each_others_files(
     assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_another_baseline_is_refused(config, make_cache, trained, tmp_path):
     config.baseline.cache = "views"
     config.baseline.cache_dir = str(tmp_path / "shared")
@@ -283,6 +286,7 @@ def test_a_manifest_of_another_kind_is_one_message(
         make_cache()
 
 
+@pytest.mark.slow
 def test_a_manifest_that_was_deleted_vouches_for_no_other_answers(
     config, make_cache, in_parts
 ):

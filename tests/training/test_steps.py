@@ -299,6 +299,7 @@ def test_the_average_follows_the_variables_after_a_warm_up(rng):
     assert optax.tree.norm(apart) > 1e-3
 
 
+@pytest.mark.slow
 def test_many_steps_in_one_program_are_those_steps(rng):
     step, state = step_of(Small())
     batches = [make_batch(rng, number) for number in range(3)]
