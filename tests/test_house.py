@@ -63,6 +63,8 @@ def test_a_description_of_an_argument_is_a_phrase_of_its_own(house):
     ("module", "unneeded"),
     [
         ("clonalnet_jax", "jax numpy flax optax orbax grain"),
+        # What is wrong with JAX's own environment is said in its place, not here.
+        ("clonalnet_jax.command_line", "jax flax optax orbax grain"),
         ("clonalnet_jax.losses", "flax optax chex orbax grain ml_collections PIL"),
         ("clonalnet_jax.models", "optax orbax grain tensorflow_datasets PIL"),
         ("clonalnet_jax.training.steps", "orbax grain tensorflow_datasets PIL"),

@@ -42,7 +42,6 @@ __all__ = [
     "create_model",
     "eval_logits",
     "feature_gradient",
-    "is_own",
     "logits_and_features",
     "marks_features",
     "model_names",

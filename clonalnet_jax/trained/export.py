@@ -16,7 +16,7 @@ from jax import export as jax_export
 from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.models import is_own
+from clonalnet_jax.models.import_paths import is_own
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.weights import to_paths, to_torch

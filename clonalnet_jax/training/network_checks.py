@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.data.dataset import Dataset
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import create_model, is_own, model_names
+from clonalnet_jax.models import create_model, model_names
+from clonalnet_jax.models.import_paths import is_own
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.rules import Rule
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models.import_paths import is_own
 
 
 def refuse_code_inside(workdir: Path, name: object, *, said_by: str) -> None:
@@ -28,13 +27,16 @@ def refuse_code_inside(workdir: Path, name: object, *, said_by: str) -> None:
     Raises:
       UserError: The module, or a package around it, lies there.
     """
-    if not is_own(name):
+    # Not by `models.import_paths.is_own`: the command line asks here before JAX may be
+    # imported. This is wider, so what is an import path there is one here.
+    module, colon, _ = str(name).partition(":")
+    if not colon or not all(module.split(".")):
         return
     if workdir.name.startswith("seed") and workdir.name[4:].isdecimal():
         workdir = workdir.parent
     # A link in the workdir counts as what came with it, wherever it leads.
     roots = {os.path.abspath(workdir), os.path.realpath(workdir)}
-    for place in _places(str(name).partition(":")[0]):
+    for place in _places(module):
         for path in (os.path.abspath(place), os.path.realpath(place)):
             if any(Path(path).is_relative_to(root) for root in roots):
                 raise UserError(

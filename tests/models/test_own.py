@@ -9,10 +9,10 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import (
     count_parameters,
     create_model,
-    is_own,
     logits_and_features,
     marks_features,
 )
+from clonalnet_jax.models.import_paths import is_own
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 6, 6, 2)).astype(np.float32)
 

@@ -57,6 +57,7 @@ def test_code_inside_is_refused_and_not_run(workdir, monkeypatch, name):
     [
         *("outside:Net", "apart:Net", "apart.nets:Net", "runner:Net", "nowhere:Net"),
         *("flax.linen:Dense", "tests.models.strangers:Linen", "resnet20", None),
+        *("", ":", ":Net", "..nets:Net", "no name:Net", "a/b:Net", "a:b:c"),
     ],
 )
 def test_other_code_is_let_through_and_not_run(workdir, monkeypatch, name):
