@@ -4,8 +4,7 @@
 
     config = cn.config("digits", epochs=30, clone={"width": 8})
     results = cn.train(config, "runs/digits")
-    clone = cn.load("runs/digits", run="clone")
-    probabilities = clone.predict(images)
+    probabilities = results.clone.predict(images)
 
 `import clonalnet_jax` itself imports nothing; each name is imported when it is first
 used. The loss alone, `cn.focusing_picking_loss`, needs JAX and jaxtyping.
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clonalnet_jax.api import (
+        Results,
         compare,
         config,
         config_names,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         standardised_distillation_loss,
     )
     from clonalnet_jax.models import create_model, model_names
+    from clonalnet_jax.report import ReportPage
     from clonalnet_jax.trained.classifier import Classifier
     from clonalnet_jax.trained.predict import Prediction
 
@@ -49,6 +50,8 @@ __all__ = [
     "Classifier",
     "FocusingPickingTerms",
     "Prediction",
+    "ReportPage",
+    "Results",
     "UserError",
     "compare",
     "config",
@@ -75,6 +78,7 @@ _HOMES = {
     "Classifier": "trained.classifier",
     "FocusingPickingTerms": "losses",
     "Prediction": "trained.predict",
+    "ReportPage": "report",
     "UserError": "errors",
     "confusing_categories": "losses",
     "create_model": "models",

@@ -1,9 +1,10 @@
 """The modes of the program as Python functions, with paths as strings."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from ml_collections import ConfigDict
@@ -16,9 +17,14 @@ from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.trained.predict import Prediction, predict_files
 from clonalnet_jax.training import story
+from clonalnet_jax.workdir.journal import results_table
 from clonalnet_jax.workdir.saved_config import saved_config
 
+if TYPE_CHECKING:
+    from clonalnet_jax.report import ReportPage
+
 __all__ = [
+    "Results",
     "compare",
     "config",
     "config_names",
@@ -32,6 +38,42 @@ __all__ = [
 ]
 
 StrPath = str | os.PathLike[str]
+
+
+class Results(dict[str, dict[str, Any]]):
+    """The figures of every run of a workdir, and what was trained there.
+
+    A dict by run: `top1`, `top5` and `ece` in percent, `nll` in nats,
+    `num_parameters`, `train_seconds` and `images_per_second`. A notebook shows it as a
+    table.
+
+    Attributes:
+      workdir: Directory where everything is kept.
+    """
+
+    def __init__(self, figures: Mapping[str, dict[str, Any]], workdir: Path) -> None:
+        """Takes the content of `results.json`."""
+        super().__init__(figures)
+        self.workdir = workdir
+
+    @functools.cached_property
+    def clone(self) -> Classifier:
+        """The trained clone, ready to predict; raises as `load` does."""
+        return load(self.workdir, "clone")
+
+    @functools.cached_property
+    def baseline(self) -> Classifier:
+        """The baseline, ready to predict; raises as `load` does."""
+        return load(self.workdir, "baseline")
+
+    def report(self, run: str = "clone") -> "ReportPage":
+        """Writes the page of `write_report`; a notebook shows it below the cell."""
+        from clonalnet_jax.report import ReportPage
+
+        return ReportPage(write_report(self.workdir, run))
+
+    def _repr_mimebundle_(self, **asked: Any) -> dict[str, str]:
+        return results_table(self)._repr_mimebundle_(**asked)
 
 
 def config(name: StrPath = "default", **changes: Any) -> ConfigDict:
@@ -59,7 +101,7 @@ def train(
     *,
     data: ArrayData | None = None,
     force_config: bool = False,
-) -> story.Results:
+) -> Results:
     """Trains what a config asks for, or what is still missing of it.
 
     Args:
@@ -70,21 +112,17 @@ def train(
       force_config: Goes on although the config differs from the workdir's.
 
     Returns:
-      The content of `results.json`: for each run its `top1`, `top5` and `ece` in
-      percent, `nll` in nats, `num_parameters`, `train_seconds` and
-      `images_per_second`.
+      The figures of every run, with the networks and the report behind them.
 
     Raises:
       UserError: Something that the user can mend.
     """
     workdir = _path(workdir)
     resolved = _with_data(_config(config), workdir, data)
-    return story.train(resolved, workdir, force_config=force_config)
+    return Results(story.train(resolved, workdir, force_config=force_config), workdir)
 
 
-def evaluate(
-    workdir: StrPath, config: ConfigDict | StrPath | None = None
-) -> story.Results:
+def evaluate(workdir: StrPath, config: ConfigDict | StrPath | None = None) -> Results:
     """Measures every network of a workdir once more, from its checkpoint.
 
     Args:
@@ -98,7 +136,7 @@ def evaluate(
       UserError: There is nothing to evaluate, or something that the user can mend.
     """
     workdir = _path(workdir)
-    return story.evaluate(_config(config, workdir), workdir)
+    return Results(story.evaluate(_config(config, workdir), workdir), workdir)
 
 
 def compare(

@@ -52,11 +52,12 @@ class Classifier:
         """Shape of an image: `(height, width, channels)`."""
         return tuple(self.network.meta.image_shape)
 
-    def predict(self, images: Num[ArrayLike, "b h w c"]) -> Float[np.ndarray, "b k"]:
+    def predict(self, images: Num[ArrayLike, "b h w *c"]) -> Float[np.ndarray, "b k"]:
         """Computes the probability of every class.
 
         Args:
-          images: Images `[b, h, w, c]`, uint8 from 0 to 255 or floats from 0 to 1.
+          images: Images `[b, h, w, c]`, or `[b, h, w]` where there is one channel;
+            uint8 from 0 to 255 or floats from 0 to 1.
 
         Returns:
           Float32 probabilities `[b, classes]`, in the order of `class_names`.
@@ -66,11 +67,12 @@ class Classifier:
         """
         return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
 
-    def logits(self, images: Num[ArrayLike, "b h w c"]) -> Float[np.ndarray, "b k"]:
+    def logits(self, images: Num[ArrayLike, "b h w *c"]) -> Float[np.ndarray, "b k"]:
         """Computes the logit of every class; many images are taken in batches.
 
         Args:
-          images: Images `[b, h, w, c]`, uint8 from 0 to 255 or floats from 0 to 1.
+          images: Images `[b, h, w, c]`, or `[b, h, w]` where there is one channel;
+            uint8 from 0 to 255 or floats from 0 to 1.
 
         Returns:
           Float32 logits `[b, classes]`, in the order of `class_names`.
@@ -158,6 +160,8 @@ def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
 def _pixels(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Float32 pixels in [0, 1]; refuses what would be silently misunderstood."""
     expected = f"images [b, {', '.join(map(str, shape))}]"
+    if images.ndim == 3 and (*images.shape[1:], 1) == shape:
+        images = images[..., None]
     if images.ndim != 4 or images.shape[1:] != shape:
         raise UserError(
             "images",

@@ -25,6 +25,32 @@ from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
 
 
+def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Puts the results of all runs side by side.
+
+    Args:
+      results: The content of `results.json`.
+
+    Returns:
+      A table for a terminal or a notebook.
+    """
+    table = Table(title="Results on the test split", title_justify="left")
+    table.add_column("run", overflow="fold")
+    for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
+        table.add_column(column, justify="right")
+    for run, row in results.items():
+        table.add_row(
+            Text(displayable(run)),
+            f"{row['top1']:.2f}",
+            f"{row['top5']:.2f}",
+            f"{row['nll']:.4f}",
+            f"{row['ece']:.2f}",
+            f"{row['num_parameters']:,}",
+            f"{row['train_seconds']:.0f} s",
+        )
+    return table
+
+
 class Journal:
     """Where training says what it does; silent on every process but the first.
 
@@ -117,21 +143,7 @@ class Journal:
 
     def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
         """Prints the results of all runs side by side."""
-        table = Table(title="Results on the test split", title_justify="left")
-        table.add_column("run", overflow="fold")
-        for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
-            table.add_column(column, justify="right")
-        for run, row in results.items():
-            table.add_row(
-                Text(displayable(run)),
-                f"{row['top1']:.2f}",
-                f"{row['top5']:.2f}",
-                f"{row['nll']:.4f}",
-                f"{row['ece']:.2f}",
-                f"{row['num_parameters']:,}",
-                f"{row['train_seconds']:.0f} s",
-            )
-        self._console.print(table)
+        self._console.print(results_table(results))
 
     def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar; without a terminal, prints a line at each evaluation."""

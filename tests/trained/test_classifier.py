@@ -69,6 +69,16 @@ def test_however_many_images_are_taken_in_batches_of_one_program(
     assert module._BATCH == 256
 
 
+def test_grey_images_need_no_axis_of_channels(images):
+    meta = Meta("mean", {}, NAMES, [*SHAPE[:2], 1], method="clone", num_steps=1)
+    classifier = Classifier(Network(Mean(), {}, meta), (0.5,), (0.25,))
+    grey = images[..., 0]
+    expected = classifier.logits(grey[..., None])
+    np.testing.assert_array_equal(classifier.logits(grey), expected)
+    with pytest.raises(UserError, match=r"expected: images \[b, 4, 6, 1\]"):
+        classifier.logits(grey[0])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -1,0 +1,38 @@
+"""docs/notebook.ipynb, executed as Jupyter does it."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parent.parent.parent / "docs" / "notebook.ipynb"
+
+
+def test_it_is_kept_without_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+@pytest.mark.slow
+def test_it_runs_and_shows_the_table_and_the_page(tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, resources=where).execute()
+    _, trained, predicted, report = (
+        cell.outputs for cell in notebook.cells if cell.cell_type == "code"
+    )
+    warnings = [o.text for o in trained if o.get("name") == "stderr"]
+    assert warnings == []
+    table = trained[-1].data["text/html"]
+    assert "Results on the test split" in table
+    assert all(run in table for run in ("baseline", "clone", "cross_entropy"))
+    said, true, figures = predicted[0].text.splitlines()
+    assert len(said.split()) == len(true.split()) == 9
+    assert min(ast.literal_eval(figures).values()) > 80
+    page = report[-1].data["text/html"]
+    assert page.startswith("<iframe")
+    assert "&lt;html" in page
+    assert (tmp_path / "runs" / "notebook" / "report" / "index.html").exists()
