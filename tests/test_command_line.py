@@ -178,5 +178,6 @@ print("works")
 """
 
 
+@pytest.mark.slow
 def test_it_starts_where_fcntl_affinity_and_sigusr1_do_not_exist():
     assert run(program=("-c", FOREIGN), code=0).endswith("works\n")

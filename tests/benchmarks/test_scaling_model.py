@@ -18,6 +18,7 @@ def work():
     return scaling_model.count_work()
 
 
+@pytest.mark.slow
 def test_the_published_table_is_what_the_script_prints(work, monkeypatch):
     monkeypatch.setattr(scaling_model, "count_work", lambda: work)
     assert scaling_model.table() in (DOCS / "scaling.md").read_text()
@@ -32,6 +33,7 @@ def test_decoding_rates_are_those_of_the_data_guide():
         assert f"| {files} | training | 2 | {2 * rate:,.0f} |" in text
 
 
+@pytest.mark.slow
 def test_a_step_is_one_forward_and_backward_pass_and_a_baseline(work):
     model = create_model("resnet50", num_classes=scaling_model.CLASSES)
     forward = 2 * count_multiply_adds(model, (224, 224, 3))
@@ -43,6 +45,7 @@ def test_a_step_is_one_forward_and_backward_pass_and_a_baseline(work):
     assert work.batch_norms == 53
 
 
+@pytest.mark.slow
 def test_communication_counts_more_the_fewer_images_a_device_has(work):
     def part(batch):
         machine = dataclasses.replace(scaling_model.MACHINES[1], batch=batch)
@@ -52,6 +55,7 @@ def test_communication_counts_more_the_fewer_images_a_device_has(work):
     assert part(8) > part(64) > part(256)
 
 
+@pytest.mark.slow
 def test_a_single_device_has_nobody_to_reduce_with(work):
     machine = dataclasses.replace(scaling_model.MACHINES[0], devices=1)
     column = scaling_model.estimate(work, machine)

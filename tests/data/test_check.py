@@ -56,6 +56,7 @@ def test_counts_sizes_duplicates_and_unreadable_files_are_found(images):
     assert found.sizes == ((8, 9), (9, 9))
 
 
+@pytest.mark.slow
 def test_the_program_prints_them_and_says_so_by_its_code(images):
     clean = run("check", "configs/folder.py", f"--config.data.path={images}")
     assert clean.returncode == 0, clean.stderr

@@ -128,6 +128,7 @@ def test_a_wrong_command_is_one_message(
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_a_preparation_that_was_killed_is_not_taken_for_whole(tmp_path, rng):
     write_tiny_imagenet(tmp_path / "tiny", rng)
     image = tmp_path / "tiny" / "train" / "n01" / "images" / "n01_1.JPEG"
@@ -171,6 +172,7 @@ def test_a_data_set_that_lost_a_file_is_named(tmp_path, rng, damage):
         read(tmp_path, "mine")
 
 
+@pytest.mark.slow
 def test_nothing_of_this_takes_tensorflow(tmp_path, rng):
     write_folder(tmp_path / "images", rng)
     script = f"""

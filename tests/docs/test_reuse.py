@@ -154,6 +154,7 @@ def test_devices_under_pmap_take_the_step_of_the_whole_batch():
         assert_step_equals(step, expected)
 
 
+@pytest.mark.slow
 def test_split_classes_take_the_step_of_whole_ones():
     names = run_block("Under `shard_map`, the classes split")
     arguments = [names[x] for x in ("clone", "baseline", "features", "labels")]
@@ -174,6 +175,7 @@ def test_split_classes_take_the_step_of_whole_ones():
     )
 
 
+@pytest.mark.slow
 def test_soft_labels_take_the_step_of_the_definition():
     names = run_block("Soft labels: mixup")
     key = jax.random.key(5)

@@ -20,6 +20,8 @@ from clonalnet_jax.workdir.saved_logits import (
     write_logits,
 )
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("cross_entropy", "distillation", "dkd")
 COMPARED = METHODS[:2]
 
@@ -247,7 +249,6 @@ def test_seeds_with_other_test_images_are_not_compared(rng, digits_config, tmp_p
         tables.tabulate(config, [0, 1], [tmp_path / "a", tmp_path / "b"])
 
 
-@pytest.mark.slow
 def test_held_out_images_give_the_temperature(digits_config, tmp_path, rng):
     digits_config.data.holdout = 60
     digits_config.methods = ("cross_entropy",)

@@ -20,6 +20,8 @@ from clonalnet_jax.report import evidence, write_report
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = "<script>alert(1)</script>"
 NAMES = (
@@ -243,7 +245,6 @@ def show(browser, page, *, width=1280, scheme="light"):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_browser_shows_all_of_it(browser, page, width, scheme):
@@ -260,7 +261,6 @@ def test_a_browser_shows_all_of_it(browser, page, width, scheme):
     assert browser.get_log("browser") == []
 
 
-@pytest.mark.slow
 def test_names_are_shown_as_text(browser, page):
     show(browser, page)
     text = browser.execute_script("return document.body.textContent")
@@ -273,7 +273,6 @@ def test_names_are_shown_as_text(browser, page):
     )
 
 
-@pytest.mark.slow
 def test_dark_pages_have_dark_figures(browser, page):
     seen = {}
     for scheme in ("light", "dark"):
@@ -289,7 +288,6 @@ def test_dark_pages_have_dark_figures(browser, page):
     }
 
 
-@pytest.mark.slow
 def test_it_can_be_read_without_eyes_and_used_without_a_mouse(browser, page):
     show(browser, page)
     problems = browser.execute_script(

@@ -149,6 +149,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, tm
         assert all(jax.tree.leaves(equal)) is same
 
 
+@pytest.mark.slow
 def test_a_lost_last_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_path):
     config, workdir = trained
     copied = tmp_path / "copy"
@@ -196,6 +197,7 @@ def test_a_smaller_clone_learns_from_a_larger_baseline(trained, tmp_path):
     assert rows["clone"]["top1"] > 50
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_picked_on_held_out_training_images(trained, tmp_path):
     config, _ = trained
     other = with_(config, methods=(), select="best", data__holdout=60)

@@ -201,6 +201,7 @@ def test_a_comparison_s_verdict_is_the_headline(tmp_path, found, words):
     assert "one seed" in headline.make_headline(alone, tmp_path).verdict
 
 
+@pytest.mark.slow
 def test_calibration_is_that_of_the_comparison(tmp_path, rng):
     """Held-out images give the temperature where there are any, else the halves do."""
     logits = 5 * rng.standard_normal((60, 3)).astype(np.float32)

@@ -121,6 +121,7 @@ def test_cached_images_are_the_answers_without_augmentation(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_file", quickly((1, 5), (5,)))
 def test_a_cache_that_was_stopped_goes_on(
     config, make_cache, tmp_path, monkeypatch, steps_per_file
@@ -167,6 +168,7 @@ def test_a_foreign_cache_is_refused(config, make_cache, tmp_path, change):
     assert named in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_cache_of_other_held_out_images_is_refused(config, make_cache, tmp_path):
     # Another seed holds other images out: image 5 of the rest is another image.
     config.baseline.cache, config.data.holdout = "images", 30
@@ -205,6 +207,7 @@ def test_another_baseline_is_refused(config, make_cache, trained, tmp_path):
         make_cache()
 
 
+@pytest.mark.slow
 def test_answers_to_other_images_are_refused(config, make_cache):
     config.baseline.cache = "views"
     files, rng = make_cache()._files, np.random.default_rng(0)
@@ -298,6 +301,7 @@ def test_a_manifest_that_was_deleted_vouches_for_no_other_answers(
         make_cache()
 
 
+@pytest.mark.slow
 def test_too_few_probabilities_are_refused(config, make_cache):
     config.baseline.cache, config.baseline.cache_top_k = "views", 1
     with pytest.raises(UserError, match=r"config\.baseline\.cache_top_k"):

@@ -102,6 +102,7 @@ def bytes_on_a_device(state):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -283,6 +284,7 @@ def test_accumulating_shows_batch_norm_every_part(rng):
     assert means[1] / means[0] == pytest.approx((1 - 0.9**4) / 0.1, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_variables_after_a_warm_up(rng):
     step, state = step_of(Linear(), ema_decay=0.3)
     step, expected = jax.jit(step), state.trained
