@@ -134,6 +134,7 @@ def test_behind_global_pooling_it_is_the_class_activation_map(name, rng):
     assert_shows(heat, features, head["kernel"].T[targets])
 
 
+@pytest.mark.slow
 def test_convnext_is_explained_through_the_norm_behind_its_pooling(rng):
     images = jnp.array(rng.standard_normal((2, 64, 96, 3)), jnp.float32)
     model = create_model("convnext_tiny", 4, width=8)
@@ -174,6 +175,7 @@ def bright_patch_transformer():
     return model, {"params": params}
 
 
+@pytest.mark.slow
 def test_a_transformer_looks_where_the_bright_patch_is():
     model, variables = bright_patch_transformer()
     cases = [corner_image(corner, 0, (32, 32, 3)) for corner in CORNERS]

@@ -147,6 +147,7 @@ def test_a_damaged_file_of_images_is_named(prepared, change):
         path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_nothing_that_is_taken_for_whole(tmp_path):
     script = f"""
 import resource, signal

@@ -169,6 +169,7 @@ def test_a_lost_last_checkpoint_is_trained_again_to_the_same_bits(trained, tmp_p
     assert sorted(seen) == sorted(tuple(r[k] for k in key) for r in records(workdir))
 
 
+@pytest.mark.slow
 def test_a_given_baseline_is_evaluated_and_left_bit_identical(trained, tmp_path):
     config, workdir = trained
     before = weights(workdir / "baseline")

@@ -23,6 +23,7 @@ def over_four_devices(function, in_specs, out_specs=WHOLE, **kwargs):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", quickly((False, True), (True,)))
 def test_classes_may_be_split_over_devices(rng, soft):
     z, b, labels, _ = make_example(rng, (6, 40), soft=soft)

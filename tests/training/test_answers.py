@@ -39,6 +39,7 @@ def test_the_set_is_kept_exactly_and_the_probabilities_nearly(num_classes, top_k
         np.testing.assert_allclose(others.sum(), 1 - best[0].sum(), atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -56,6 +57,7 @@ def test_no_loss_is_off_by_more_than_the_bound(seed, scale, top_k):
     assert np.all(np.abs(exact - cached) <= bound + 1e-5)
 
 
+@pytest.mark.slow
 def test_all_probabilities_of_few_classes_are_good_for_the_tolerance():
     logits, _ = make(0, 10, 3.0, batch=256)
     rows = answers.encode(logits, temperature=2.0, top_k=16)

@@ -43,6 +43,7 @@ def test_debugging_names_the_operation_that_made_a_nan(digits_config, tmp_path):
         story.train(digits_config, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device", "two_blocks")
 def test_a_stop_during_evaluation_is_made_up_for(digits_config, tmp_path, monkeypatch):
     config = copy.deepcopy(digits_config)

@@ -129,6 +129,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_bomb_takes_neither_the_memory_nor_the_process(tmp_path):
     paths = [tmp_path / str(number) for number in range(len(BOMBS))]
     for path, bomb in zip(paths, BOMBS, strict=True):
