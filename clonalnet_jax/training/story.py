@@ -42,7 +42,7 @@ from clonalnet_jax.workdir.saved_logits import (
     write_logits,
 )
 
-Results = dict[str, dict[str, Any]]
+Figures = dict[str, dict[str, Any]]
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
     *,
     force_config: bool = False,
     announce: Callable[[str], None] = lambda run: None,
-) -> Results:
+) -> Figures:
     """Trains what a config asks for, or what is still missing of it.
 
     Args:
@@ -76,7 +76,7 @@ def train(
 
 def _train(
     experiment: Experiment, *, force_config: bool, announce: Callable[[str], None]
-) -> Results:
+) -> Figures:
     config = experiment.config
     experiment.journal.say(_describe(experiment))
     # Before anything is trained: a loss of the user's own may not be found.
@@ -117,7 +117,7 @@ def _make_teachers(
 
 def evaluate(
     config: ConfigDict, workdir: Path, *, force_config: bool = False
-) -> Results:
+) -> Figures:
     """Measures every network that a workdir holds once more, from its checkpoint.
 
     Args:
@@ -250,7 +250,7 @@ def _describe(experiment: Experiment) -> str:
     )
 
 
-def _show(experiment: Experiment) -> Results:
+def _show(experiment: Experiment) -> Figures:
     results = read_results(experiment.workdir)
     experiment.journal.table(results)
     experiment.journal.say(f"Results, checkpoints and curves: {experiment.workdir}")

@@ -106,8 +106,8 @@ def bytes_on_a_device(state):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param({"num_devices": 8, "fsdp": True}, marks=pytest.mark.slow),
-        pytest.param({"num_devices": 8, "model": 2}, marks=pytest.mark.slow),
+        {"num_devices": 8, "fsdp": True},
+        {"num_devices": 8, "model": 2},
         {"num_devices": 4, "model": 2, "fsdp": True},
     ],
     ids=["fsdp", "classes", "both"],
