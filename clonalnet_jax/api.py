@@ -10,11 +10,14 @@ import jax
 from ml_collections import ConfigDict
 
 from clonalnet_jax.configuration import changed, config_names, load_config
+from clonalnet_jax.data import open_dataset
 from clonalnet_jax.data.arrays import ArrayData, from_arrays
+from clonalnet_jax.data.keys import check_data
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.processes import wait_for_all
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
+from clonalnet_jax.trained.freezing import FrozenFunction, frozen
 from clonalnet_jax.trained.predict import Prediction, predict_files
 from clonalnet_jax.training import story
 from clonalnet_jax.workdir.journal import results_table
@@ -31,6 +34,7 @@ __all__ = [
     "evaluate",
     "export",
     "from_arrays",
+    "frozen",
     "load",
     "predict",
     "train",
@@ -100,6 +104,7 @@ def train(
     workdir: StrPath,
     *,
     data: ArrayData | None = None,
+    baseline: FrozenFunction | None = None,
     force_config: bool = False,
 ) -> Results:
     """Trains what a config asks for, or what is still missing of it.
@@ -109,6 +114,8 @@ def train(
       workdir: Directory where everything is kept. A second call resumes.
       data: Images in memory, of `from_arrays`, instead of those that the config names.
         They are kept in the workdir, so that it can be opened without them.
+      baseline: A function of `frozen` that is the baseline, instead of the network that
+        the config names. It is kept in the workdir, too.
       force_config: Goes on although the config differs from the workdir's.
 
     Returns:
@@ -119,6 +126,7 @@ def train(
     """
     workdir = _path(workdir)
     resolved = _with_data(_config(config), workdir, data)
+    resolved = _with_baseline(resolved, workdir, baseline)
     return Results(story.train(resolved, workdir, force_config=force_config), workdir)
 
 
@@ -140,7 +148,11 @@ def evaluate(workdir: StrPath, config: ConfigDict | StrPath | None = None) -> Re
 
 
 def compare(
-    config: ConfigDict | StrPath, workdir: StrPath, *, data: ArrayData | None = None
+    config: ConfigDict | StrPath,
+    workdir: StrPath,
+    *,
+    data: ArrayData | None = None,
+    baseline: FrozenFunction | None = None,
 ) -> Mapping[str, Any]:
     """Trains `config.compare.methods` over several seeds and compares them.
 
@@ -148,6 +160,7 @@ def compare(
       config: A config, or the name or path of one.
       workdir: Directory where everything is kept. A second call resumes.
       data: Images in memory; see `train`.
+      baseline: A function that is the baseline of every seed; see `train`.
 
     Returns:
       The content of `compare.json`: figures and tests of every method.
@@ -158,7 +171,8 @@ def compare(
     from clonalnet_jax.comparing import running
 
     workdir = _path(workdir)
-    return running.compare(_with_data(_config(config), workdir, data), workdir)
+    resolved = _with_data(_config(config), workdir, data)
+    return running.compare(_with_baseline(resolved, workdir, baseline), workdir)
 
 
 def load(workdir: StrPath, run: str = "clone") -> Classifier:
@@ -282,6 +296,28 @@ def _with_data(config: ConfigDict, workdir: Path, data: ArrayData | None) -> Con
         "synthetic": False,
     }
     return changed(config, {"data": changes})
+
+
+def _with_baseline(
+    config: ConfigDict, workdir: Path, baseline: FrozenFunction | None
+) -> ConfigDict:
+    """Keeps a frozen function in a workdir, and returns a config that names it."""
+    if baseline is None:
+        return config
+    if not isinstance(baseline, FrozenFunction):
+        raise UserError(
+            "baseline",
+            got=f"an object of type {type(baseline).__name__}",
+            expected="what cn.frozen returns",
+            remedy="cn.train(config, workdir, baseline=cn.frozen(apply_fn, variables))",
+        )
+    check_data(config.data)
+    dataset = open_dataset(config.data, seed=config.seed)
+    name = baseline.keep(workdir, dataset.image_shape, dataset.num_classes)
+    result = changed(config, {"baseline": {"model": name}})
+    with result.baseline.unlocked():
+        result.baseline.options = ConfigDict()  # of the network that it replaces
+    return result
 
 
 def _saved_config(workdir: Path) -> ConfigDict:

@@ -28,7 +28,7 @@ from clonalnet_jax.models.features import (
     logits_and_features,
     marks_features,
 )
-from clonalnet_jax.models.import_paths import is_own
+from clonalnet_jax.models.import_paths import is_frozen, is_own
 from clonalnet_jax.models.mobilenet import MobileNetV2
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.models.resnet import ResNet
@@ -115,7 +115,8 @@ def create_model(
 
     Args:
       name: Name of the network, one of `model_names()`; or the import path of one of
-        your own, such as `my_package.nets:SmallNet` (see `own`).
+        your own, such as `my_package.nets:SmallNet` (see `own`); or `frozen:<path>`, a
+        file with a function that is not to be trained (see `exported`).
       num_classes: Size of the logits.
       dtype: Dtype of the computation up to the classifier. Parameters, batch statistics
         and logits are float32.
@@ -133,6 +134,10 @@ def create_model(
         from clonalnet_jax.models.own import make_own
 
         return make_own(name, num_classes, dtype=dtype, options=options)
+    if is_frozen(name):
+        from clonalnet_jax.models.exported import read_exported
+
+        return read_exported(name, num_classes)
     if name not in _MODELS:
         raise unknown_name("unknown model", name, _MODELS)
     constructor = _MODELS[name]

@@ -7,13 +7,23 @@ from typing import Any
 
 from clonalnet_jax.errors import UserError, unknown_name
 
+FROZEN = "frozen:"
+"""How the name of a function begins that a file holds; see `exported`."""
+
 _IDENTIFIERS = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 _PATH = re.compile(f"{_IDENTIFIERS}:{_IDENTIFIERS}")
 
 
 def is_own(name: object) -> bool:
     """Whether a name is an import path, and not one of those that this package has."""
+    if is_frozen(name):
+        return False
     return isinstance(name, str) and _PATH.fullmatch(name) is not None
+
+
+def is_frozen(name: object) -> bool:
+    """Whether a name is of a file that holds a function, such as `frozen:a/file`."""
+    return isinstance(name, str) and name.startswith(FROZEN)
 
 
 def find_own(name: str, *, what: str, expected: str) -> Callable[..., Any]:
@@ -43,6 +53,14 @@ def find_own(name: str, *, what: str, expected: str) -> Callable[..., Any]:
             "directory that it lies in",
         ) from error
     for attribute in attributes.split("."):
+        if not hasattr(found, attribute) and module == "__main__":
+            raise UserError(
+                f"{what} {name}",
+                got="nothing of that name here: it was defined in a notebook or script",
+                expected="the definition in this session, too",
+                remedy=f"run the cell that defines {attribute} first; or put it into a "
+                "module, so that every program finds it",
+            )
         if not hasattr(found, attribute):
             public = [one for one in vars(found) if not one.startswith("_")]
             raise unknown_name(f"{what} {name}: name in {module}", attribute, public)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model, eval_logits
+from clonalnet_jax.models.import_paths import is_frozen
 from clonalnet_jax.runtime.precision import refuse_x64
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.weights import read_weights
@@ -146,11 +147,15 @@ def _load(config: ConfigDict, workdir: Path, run: str, mesh: Mesh) -> Network:
     given = config.baseline
     if run == "baseline" and given.checkpoint is not None:
         return load_network(Path(given.checkpoint).expanduser(), mesh)
-    if run == "baseline" and given.weights is not None and known:
+    without_meta = given.weights is not None or is_frozen(given.model)
+    if run == "baseline" and without_meta and known:
         # Weights do not say what they are of; a run that learned from them does.
         meta = read_meta(workdir / known[0])
         model = create_model(given.model, len(meta.class_names), **given.options)
-        variables = read_weights(given, model, meta.image_shape)
+        if is_frozen(given.model):
+            variables = model.init(None)
+        else:
+            variables = read_weights(given, model, meta.image_shape)
         own = {"model": given.model, "options": given.options.to_dict()}
         meta = dataclasses.replace(meta, method="baseline", step=0, **own)
         return Network(model, variables, meta)

@@ -16,7 +16,7 @@ from jax import export as jax_export
 from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.models.import_paths import is_own
+from clonalnet_jax.models.import_paths import is_frozen, is_own
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.weights import to_paths, to_torch
@@ -134,6 +134,13 @@ def write_onnx(classifier: Classifier, output: Path, about: dict[str, Any]) -> N
 
 
 def _safetensors(classifier: Classifier, output: Path, about: dict[str, Any]) -> None:
+    if is_frozen(about["model"]):
+        raise UserError(
+            "--format=safetensors",
+            got=f"{about['model']}, a function that only its file describes",
+            expected="a network whose tensors have names",
+            remedy="choose --format=stablehlo, or copy that file",
+        )
     metadata = {key: json.dumps(value) for key, value in about.items()}
     named = to_paths if is_own(about["model"]) else to_torch
     tensors = named(classifier.network.variables)

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.import_paths import is_frozen
 from clonalnet_jax.runtime.partition import replicate
 from clonalnet_jax.state import Variables
 from clonalnet_jax.trained.network import Network, load_network
@@ -33,11 +34,11 @@ def is_given(config: ConfigDict) -> bool:
     """
     given = config.baseline
     from_weights = given.weights is not None and not given.replace_head
-    return given.checkpoint is not None or from_weights
+    return given.checkpoint is not None or from_weights or is_frozen(given.model)
 
 
 def given_baseline(experiment: Experiment) -> Network | None:
-    """The baseline of `config.baseline.checkpoint` or `.weights`, if one is given.
+    """The baseline of `config.baseline`, if it is given and not to be trained.
 
     Args:
       experiment: The run. The baseline must have been trained for its data.
@@ -52,6 +53,13 @@ def given_baseline(experiment: Experiment) -> Network | None:
     config = experiment.config.baseline
     if config.checkpoint is not None:
         return _from_checkpoint(experiment)
+    if is_frozen(config.model):
+        function = experiment.make_network(config)
+        return Network(
+            function,
+            replicate(experiment.mesh, function.init(None)),
+            experiment.new_meta("baseline", config),
+        )
     if config.weights is None or config.replace_head:
         return None
     model = experiment.make_network(config)

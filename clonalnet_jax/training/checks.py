@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.data import keys
 from clonalnet_jax.data.dataset import Dataset
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models.import_paths import is_own
+from clonalnet_jax.models.import_paths import is_frozen, is_own
 from clonalnet_jax.rules import (
     LARGEST_COUNT,
     Rule,
@@ -194,6 +194,16 @@ def _check_baseline(baseline: ConfigDict) -> None:
             got="set, and config.baseline.weights, too",
             expected="one of them, or neither to train the baseline",
             remedy="leave one of them out",
+        )
+    given = next(
+        (k for k in ("checkpoint", "weights") if baseline[k] is not None), None
+    )
+    if is_frozen(baseline.model) and given is not None:
+        raise UserError(
+            f"config.baseline.{given}",
+            got=f"set, and config.baseline.model = {baseline.model!r}, too",
+            expected="one of them: a frozen function has its variables with it",
+            remedy=f"leave {given} out, or name a network",
         )
     if baseline.replace_head and baseline.weights is None:
         raise UserError(

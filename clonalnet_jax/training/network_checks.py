@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.data.dataset import Dataset
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import create_model, model_names
-from clonalnet_jax.models.import_paths import is_own
+from clonalnet_jax.models.import_paths import FROZEN, is_frozen, is_own
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.rules import Rule
 
@@ -20,7 +20,7 @@ _NOT_OPTIONS = ("name", "num_classes", "dtype")
 
 
 def _is_network(value: object) -> bool:
-    return value in model_names() or is_own(value)
+    return value in model_names() or is_own(value) or is_frozen(value)
 
 
 NETWORK = Rule(
@@ -42,6 +42,8 @@ def check_options(section: str, network: ConfigDict) -> None:
     Raises:
       UserError: An option is unknown or impossible, or there is no such network.
     """
+    if is_frozen(network.model):
+        _check_frozen(section, network)
     if is_own(network.model):
         # Its options may depend on one another: all at once.
         _make_own(section, network, num_classes=2)
@@ -60,7 +62,7 @@ def check_options(section: str, network: ConfigDict) -> None:
                 if too_wide
                 else f"leave {option} out",
             )
-        if is_own(network.model):
+        if is_own(network.model) or is_frozen(network.model):
             continue
         try:
             create_model(network.model, 2, **{option: value})
@@ -82,6 +84,9 @@ def check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
     if is_own(network.model):
         _check_own(section, network, dataset)
         return
+    if is_frozen(network.model):
+        _trace_frozen(section, network, dataset)
+        return
     model = create_model(network.model, dataset.num_classes, **network.options)
     image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     try:
@@ -96,6 +101,45 @@ def check_network(section: str, network: ConfigDict, dataset: Dataset) -> None:
             expected="options with which the network takes such images",
             remedy=f"change or leave out config.{section}.options, or choose another "
             f"--config.{section}.model",
+        ) from error
+
+
+def _check_frozen(section: str, network: ConfigDict) -> None:
+    """Refuses to train a frozen function, or to change what it computes."""
+    if section != "baseline":
+        raise UserError(
+            f"config.{section}.model",
+            got=f"{network.model!r}, a function that cannot be trained",
+            expected="the name of a network, or the import path of your own",
+            remedy=f"choose another --config.{section}.model; a baseline may be frozen",
+        )
+    for option in network.options:
+        raise UserError(
+            f"config.{section}.options.{option}",
+            got=f"{network.options[option]!r} for {network.model!r}",
+            expected="no options: a frozen function has none",
+            remedy=f"leave {option} out",
+        )
+
+
+def _trace_frozen(section: str, network: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a frozen function of images of another shape, or of other classes."""
+    try:
+        model = create_model(network.model, dataset.num_classes)
+    except UserError as error:
+        raise error.about(f"config.{section}.model: {error.culprit}") from error
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
+    try:
+        jax.eval_shape(model.apply, model.init(None), images)
+    except Exception as error:  # JAX compares the shapes
+        line = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"config.{section}.model = {network.model}",
+            got=f"images of shape {dataset.image_shape}: {line}",
+            expected="images of the shape that it was frozen for",
+            remedy="set config.data so that the images have it, or freeze it anew: "
+            f"delete {network.model.removeprefix(FROZEN)} and give cn.train the "
+            "function",
         ) from error
 
 

@@ -1,10 +1,13 @@
 """Networks that somebody else has written: what they are called with, and refusals."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import (
     count_parameters,
@@ -13,6 +16,7 @@ from clonalnet_jax.models import (
     marks_features,
 )
 from clonalnet_jax.models.import_paths import is_own
+from tests.models import strangers
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 6, 6, 2)).astype(np.float32)
 
@@ -99,6 +103,16 @@ def test_it_computes_in_the_dtype_that_is_asked_if_it_takes_one():
     assert make("Nnx").clone(dtype=jnp.bfloat16).module == make("Nnx").module
 
 
+def test_a_class_of_a_notebooks_cell_is_found_again(monkeypatch):
+    main = sys.modules["__main__"]
+    cell = type("Cell", (strangers.Linen,), {"__module__": "__main__"})
+    monkeypatch.setattr(main, "Cell", cell, raising=False)
+    changed = cn.config("digits", clone={"model": cell, "width": 2}).clone
+    model = create_model(changed.model, 3, **changed.options)
+    variables = model.init(jax.random.key(0), IMAGES, train=False)
+    assert variables["params"]["Conv_0"]["bias"].shape == (2,)
+
+
 def test_grad_cam_needs_features_that_are_marked():
     model = make("Linen")
     variables = model.init(jax.random.key(0), IMAGES, train=False)
@@ -124,6 +138,7 @@ def test_grad_cam_needs_features_that_are_marked():
         ("tests.models.strangers:needs_a_width", {}, "no value for width"),
         ("tests.models.strangers:leaves", {}, "SystemExit: 3"),
         ("tests.models.strangers:takes_anything", {}, "takes no num_classes"),
+        ("__main__:Cell", {}, "run the cell that defines Cell first"),
         ("os:system", {"command": "exit 1"}, "takes no num_classes"),
         ("subprocess:Popen", {"args": "true", "shell": True}, "takes no num_classes"),
         ("builtins:exec", {}, "builtins:exec"),
