@@ -54,7 +54,8 @@ def get_config() -> ConfigDict:
     config.debug_nans = False
     # Whether a GPU gives the same bits in every run. It is slower. A CPU always does.
     config.deterministic = False
-    # The number of steps between two lines of the log.
+    # The number of steps between two lines of the log, metrics.jsonl. Where the output
+    # is no terminal, they are printed, too, but not more often than every five seconds.
     config.log_every_steps = 50
     # The number of epochs between two checkpoints, each with an evaluation. The end of
     # a run is always saved.

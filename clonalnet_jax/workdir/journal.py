@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+# Without a terminal, seconds between two lines at least, but for evaluations.
+_QUIET = 5.0
+
+
 class Journal:
     """Where training says what it does; silent on every process but the first.
 
@@ -68,6 +73,7 @@ class Journal:
         self._run = ""
         self._board: Board | None = None
         self._note = ""
+        self._said = 0.0
 
     def say(self, text: str) -> None:
         """Prints a line; markup in it is not interpreted."""
@@ -105,6 +111,9 @@ class Journal:
             run, total=num_steps, completed=step, note="compiling"
         )
         self._progress.start()
+        if not self._console.is_terminal:
+            self.say(f"  {run} {step}/{num_steps}  compiling")
+            self._said = time.monotonic()
         if self._primary:
             drop_after(self._workdir, run, step, warn=self.warn)
             self._board = Board(self._workdir / "tensorboard" / run, step)
@@ -122,7 +131,7 @@ class Journal:
     def advance(self, step: int) -> None:
         """Moves the bar to a step."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, note=self._note)
+            self._progress.update(self._task, note=self._note)
 
     def log(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Records metrics of the open run.
@@ -146,18 +155,23 @@ class Journal:
         self._console.print(results_table(results))
 
     def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Moves the bar; without a terminal, prints a line at each evaluation."""
+        """Moves the bar; without a terminal, prints a line now and then."""
         assert self._progress is not None, "start_run comes first"
+        result = ""
         if split == "train":
             self._note = (
                 f"top-1 {metrics['top1']:.1f} %  "
                 f"{metrics['images_per_second']:,.0f} images/s"
             )
             self._progress.update(self._task, note=self._note)
-        elif not self._console.is_terminal:
+        else:
+            result = f"  {split} top-1 {metrics['top1']:.1f} %"
+        waited = time.monotonic() - self._said
+        if not self._console.is_terminal and (result or waited >= _QUIET):
+            self._said = time.monotonic()
             task = self._progress.tasks[self._task]
             left = datetime.timedelta(seconds=round(task.time_remaining or 0))
             self.say(
-                f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}  "
-                f"{split} top-1 {metrics['top1']:.1f} %"
+                f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}"
+                f"{result}"
             )
