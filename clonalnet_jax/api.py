@@ -20,7 +20,7 @@ from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.trained.freezing import FrozenFunction, frozen
 from clonalnet_jax.trained.predict import Prediction, predict_files
 from clonalnet_jax.training import story
-from clonalnet_jax.workdir.journal import results_table
+from clonalnet_jax.workdir.journal import Journal, results_table
 from clonalnet_jax.workdir.saved_config import saved_config
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def train(
       UserError: Something that the user can mend.
     """
     workdir = _path(workdir)
-    resolved = _with_data(_config(config), workdir, data)
+    resolved = _with_data(_config(config, workdir), workdir, data)
     resolved = _with_baseline(resolved, workdir, baseline)
     return Results(story.train(resolved, workdir, force_config=force_config), workdir)
 
@@ -171,7 +171,7 @@ def compare(
     from clonalnet_jax.comparing import running
 
     workdir = _path(workdir)
-    resolved = _with_data(_config(config), workdir, data)
+    resolved = _with_data(_config(config, workdir), workdir, data)
     return running.compare(_with_baseline(resolved, workdir, baseline), workdir)
 
 
@@ -267,11 +267,14 @@ def write_report(workdir: StrPath, run: str = "clone") -> Path:
     return report.write_report(_path(workdir), run=run)
 
 
-def _config(given: ConfigDict | StrPath | None, workdir: Path | None = None) -> Any:
+def _config(given: ConfigDict | StrPath | None, workdir: Path) -> ConfigDict:
+    """The config that is given, or else the workdir's, with all that it asks for."""
     if given is None:
-        assert workdir is not None, "a config or a workdir that holds one"
         return saved_config(workdir)
-    return given if isinstance(given, ConfigDict) else config(given)
+    from clonalnet_jax.weights.preprocessing import follow_weights
+
+    chosen = given if isinstance(given, ConfigDict) else config(given)
+    return follow_weights(chosen, Journal(workdir).say)
 
 
 def _with_data(config: ConfigDict, workdir: Path, data: ArrayData | None) -> ConfigDict:

@@ -55,12 +55,12 @@ def run_mode(
     if mode == "predict":
         from clonalnet_jax.trained.printing import run_predict
 
-        _begin(config, workdir)
+        config = _begun(config, workdir)
         return run_predict(config, workdir, images, run=run, format=format or "text")
     if mode == "export":
         from clonalnet_jax.trained.export import export
 
-        _begin(config, workdir)
+        config = _begun(config, workdir)
         path = Path(output).expanduser() if output else None
         format = format or "safetensors"
         print(export(config, workdir, format=format, run=run, output=path))
@@ -72,7 +72,7 @@ def run_mode(
         act = story.evaluate
     elif mode == "compare":
         from clonalnet_jax.comparing.running import compare as act
-    _begin(config, workdir)
+    config = _begun(config, workdir)
     return _until_stopped(act, config, workdir, force_config=force_config)
 
 
@@ -103,6 +103,15 @@ def _begin(config: "ConfigDict | None" = None, workdir: Path = Path()) -> None:
         configure_jax(config, workdir)
     jax.devices()
     interrupt_raises()
+
+
+def _begun(config: "ConfigDict", workdir: Path) -> "ConfigDict":
+    """Finds the devices, and what the config leaves to the weights that it names."""
+    _begin(config, workdir)
+    from clonalnet_jax.weights.preprocessing import follow_weights
+    from clonalnet_jax.workdir.journal import Journal
+
+    return follow_weights(config, Journal(workdir).say)
 
 
 def configure_jax(config: "ConfigDict", workdir: Path) -> None:

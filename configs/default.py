@@ -269,6 +269,12 @@ def get_config() -> ConfigDict:
     # The strength of the RandAugment operations, 0 to 30.
     config.data.rand_augment_magnitude = 9
 
+    # Whether image_size, resize_size, interpolation, mean and std are taken from where
+    # the author of config.baseline.weights has written them: timm's config.json, a
+    # preprocessor_config.json, or torchvision's recipes. Values that the config names,
+    # too, must be the same.
+    config.data.like_weights = False
+
     # What the device does with every batch, inside the step.
 
     # The mean that is subtracted from the pixels, which lie in [0, 1]: one value for

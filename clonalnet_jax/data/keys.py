@@ -62,6 +62,7 @@ RULES: dict[str, Rule] = {
     ),
     "rand_augment_layers": whole(0, 100, example=2),
     "rand_augment_magnitude": whole(0, BINS - 1, example=9),
+    "like_weights": flag(),
     "mean": several(
         number(least=0, most=1, example=0.5, note=_OF_PIXELS),
         lengths=(1, 3),

@@ -116,6 +116,11 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
 if __name__ == "__main__":
     from clonalnet_jax.command import start
     from clonalnet_jax.training.checks import check_config
+    from clonalnet_jax.weights.preprocessing import follow_weights
+
+    def follow(config: ConfigDict, arguments: list[str]) -> int:
+        """Draws what `config.data.like_weights` leaves to the weights, too."""
+        return main(follow_weights(config, print), arguments)
 
     flags.DEFINE_string("output", "preview.png", "PNG file.")
-    start(main, check=check_config)
+    start(follow, check=check_config)

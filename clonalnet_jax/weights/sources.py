@@ -45,13 +45,41 @@ def check_architecture(weights: str, model: str) -> None:
 
 def _architecture_on_hub(name: str) -> str:
     """What `config.json` beside the weights says; empty where it cannot be had."""
+    path = _beside_on_hub(_repository(name), "config.json")
+    try:
+        return (
+            str(json.loads(path.read_bytes()).get("architecture", "")) if path else ""
+        )
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def find_beside(weights: str, folder: Path, name: str) -> Path | None:
+    """A small file that lies beside weights.
+
+    Args:
+      weights: Value of `config.baseline.weights`.
+      folder: The directory that `find_weights` has found them in.
+      name: Name of the file.
+
+    Returns:
+      The file, downloaded from the hub where the weights are from there; None if there
+      is none.
+    """
+    source, _, repository = weights.partition(":")
+    if source in ("timm", "hf") and repository:
+        of_timm = source == "timm"
+        return _beside_on_hub(_repository(repository) if of_timm else repository, name)
+    return folder / name if (folder / name).is_file() else None
+
+
+def _beside_on_hub(repository: str, name: str) -> Path | None:
     try:
         from huggingface_hub import hf_hub_download
 
-        path = hf_hub_download(_repository(name), "config.json")
-        return str(json.loads(Path(path).read_bytes()).get("architecture", ""))
-    except Exception:  # as below; without it, the weights themselves say what is wrong
-        return ""
+        return Path(hf_hub_download(repository, name))
+    except Exception:  # as below; the weights themselves say what is wrong
+        return None
 
 
 def _repository(name: str) -> str:
