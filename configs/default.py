@@ -205,14 +205,19 @@ def get_config() -> ConfigDict:
     # The data set, and where it lies.
     config.data = ConfigDict()
     # "folder" (of class folders), "manifest" (a table of images, as CSV or Parquet),
-    # "arrays" (NumPy's files) or "tfds" (a prepared data set).
+    # "arrays" (NumPy's files), "shards" (tar archives, as WebDataset has them) or
+    # "tfds" (a prepared data set).
     config.data.source = "folder"
     # With "tfds": the name of the data set.
     config.data.name = config_dict.placeholder(str)
     # The root of the folder; the manifest, or the folder of train.csv and test.csv; the
-    # .npz file, or the folder of .npy files; or the directory of the TFDS data sets.
-    # None: TFDS's own.
+    # .npz file, or the folder of .npy files; the folder of the shards; or the directory
+    # of the TFDS data sets. None: TFDS's own.
     config.data.path = config_dict.placeholder(str)
+    # The file that names the classes in the order of the labels, for weights of another
+    # order than the data's: a name a line, or JSON; see docs/data.md. None: the order
+    # of their names.
+    config.data.class_file = config_dict.placeholder(str)
     # The training split. An empty name says that a folder has no splits: the folders in
     # its root are the classes.
     config.data.train_split = "train"

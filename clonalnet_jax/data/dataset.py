@@ -1,10 +1,12 @@
 """The data set that a config names: opened, checked, split, and decoded if small."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from clonalnet_jax.data.class_file import reorder
 from clonalnet_jax.data.keys import SEED, check_data, check_image_shape
 from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.reader import make_reader
@@ -103,7 +105,10 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     check_data(config)
     if config.synthetic:
         return _synthetic(config)
-    return OPENERS[config.source](config)
+    splits = OPENERS[config.source](config)
+    if config.class_file is None:
+        return splits
+    return reorder(splits, Path(config.class_file).expanduser())
 
 
 def _synthetic(config: ConfigDict) -> tuple[Split, Split]:

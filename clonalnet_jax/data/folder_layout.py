@@ -26,6 +26,11 @@ _SPLIT_NAMES = {*TEST_NAMES, "train", "training", "testing", "eval", "dev"}
 _FLAT = '--config.data.train_split="" says that the folders of the path are the classes'
 
 
+def names_of_test(name: str) -> tuple[str, ...]:
+    """The name of a test split, then those that stand for it."""
+    return (name, *(other for other in TEST_NAMES.get(name, ()) if other != name))
+
+
 class Level(NamedTuple):
     """One level of a folder: what lies directly in it.
 
@@ -97,7 +102,7 @@ def find_splits(
         return None
     names = [
         name
-        for name in (test_split, *TEST_NAMES.get(test_split, ()))
+        for name in names_of_test(test_split)
         if (root / name).is_dir() and name != train_split
     ]
     if not names:

@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     "source": choice(OPENERS),
     "name": text("cifar10", optional=True),
     "path": text("/path/to/images", optional=True),
+    "class_file": text("/path/to/classes.txt", optional=True),
     # An empty name says that the folders of the path are the classes.
     "train_split": text("train", empty=True),
     "test_split": text("test"),

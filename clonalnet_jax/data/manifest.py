@@ -5,7 +5,6 @@ wrong with one is said with its line.
 """
 
 import csv
-import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data.folder_layout import TEST_NAMES, check_readable_names
+from clonalnet_jax.data.folder_layout import names_of_test
 from clonalnet_jax.data.image_files import names_in
-from clonalnet_jax.data.records import Files, Split, draw_test_share
+from clonalnet_jax.data.labelled import Row, check_complete, divide, order_classes
+from clonalnet_jax.data.records import Files, Split
 from clonalnet_jax.errors import UserError, displayable, unknown_name
 
 _COLUMNS = ("path", "label")
@@ -25,22 +25,6 @@ _FORMS = (
     "one file with the columns path, label and split, or <folder>/train.csv with "
     "<folder>/test.csv; or .tsv or .parquet instead of .csv"
 )
-
-
-class Row(NamedTuple):
-    """An image of a manifest.
-
-    Attributes:
-      place: File and line, for messages.
-      path: Path of the image, relative to the manifest's folder.
-      label: Name or number of its class.
-      split: Name of its split; empty where the manifest has no such column.
-    """
-
-    place: str
-    path: str
-    label: str
-    split: str
 
 
 def open_splits(config: ConfigDict) -> tuple[Split, Split]:
@@ -64,14 +48,14 @@ def open_splits(config: ConfigDict) -> tuple[Split, Split]:
     root, train, test, others = _read_all(path, config)
     _check_different([*train, *test])
     _check_there(root, [*train, *test])
-    names = _class_names(train, test, path)
+    names = order_classes(f"manifest {path}", path, train, test)
     notes = [f"{path} has {n:,} rows of split {one!r}, unused" for one, n in others]
     if not test:
-        train, test = _divide(train, names, config)
+        train, test = divide(train, names, config)
         share = f"{len(test):,} images, {config.test_fraction:g} of every class,"
         notes.append(f"{path} names no splits: {share} are drawn for testing")
     for split, rows in ((config.train_split, train), (config.test_split, test)):
-        _check_complete(path, split, rows, names)
+        check_complete(f"manifest {path}", split, rows, names)
     lines = tuple(map(displayable, notes))
     return _split(root, path, names, train, lines), _split(root, path, names, test, ())
 
@@ -93,7 +77,7 @@ def _path(config: ConfigDict) -> Path:
 
 def _read_all(path: Path, config: ConfigDict) -> _Table:
     """Reads one manifest, or the two of a folder."""
-    named = _test_names(config.test_split)
+    named = names_of_test(config.test_split)
     if path.is_dir():
         train = _read(_find(path, (config.train_split,)))
         return _Table(path, train, _read(_find(path, named)), [])
@@ -112,10 +96,6 @@ def _read_all(path: Path, config: ConfigDict) -> _Table:
     )
     others = sorted(set(found) - {config.train_split, test_split})
     return _Table(path.parent, train, test, [(name, found[name]) for name in others])
-
-
-def _test_names(name: str) -> tuple[str, ...]:
-    return (name, *(n for n in TEST_NAMES.get(name, ()) if n != name))
 
 
 def _find(folder: Path, names: Sequence[str]) -> Path:
@@ -233,51 +213,6 @@ def _check_there(root: Path, rows: Sequence[Row]) -> None:
         got = f"no file {root / missing[0].path}{more}"
         remedy = "paths are relative to the manifest's folder: move it, or mend them"
         raise _bad(missing[0].place, got, remedy, expected="an image that is there")
-
-
-def _class_names(train: list[Row], test: list[Row], path: Path) -> list[str]:
-    found = {row.label for row in train}
-    if len(found) < 2:
-        got = f"{len(found)} class in the training split"
-        raise _bad(f"manifest {path}", got, "add rows", expected="at least two classes")
-    for row in test:
-        if row.label not in found:
-            close = difflib.get_close_matches(row.label, found, n=1)
-            raise _bad(
-                f"class {row.label!r} in {row.place}",
-                "no image of it in the training split",
-                f"did you mean {close[0]!r}?" if close else "add some, or remove it",
-                expected=f"one of the {len(found)} classes that are trained on",
-            )
-    numbers = all(name.isascii() and name.isdigit() for name in found)
-    names = sorted(found, key=(lambda name: (int(name), name)) if numbers else None)
-    check_readable_names(path, names)
-    return names
-
-
-def _divide(
-    rows: list[Row], names: list[str], config: ConfigDict
-) -> tuple[list[Row], list[Row]]:
-    by_class: dict[str, list[Row]] = {name: [] for name in names}
-    for row in rows:
-        by_class[row.label].append(row)
-    parts = draw_test_share(
-        list(by_class.values()), config.test_fraction, config.split_seed
-    )
-    train, test = ([row for rows in part for row in rows] for part in parts)
-    return train, test
-
-
-def _check_complete(path: Path, split: str, rows: list[Row], names: list[str]) -> None:
-    lacking = sorted(set(names) - {row.label for row in rows})
-    if lacking:
-        raise _bad(
-            f"manifest {path}",
-            f"no image in {split} of {', '.join(map(repr, lacking[:6]))}",
-            "add images, or set another --config.data.test_fraction where no split is "
-            "named",
-            expected="images of every class in both splits",
-        )
 
 
 def _split(

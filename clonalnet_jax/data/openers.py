@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from clonalnet_jax.data import arrays, class_folders, manifest, tfds_source
+from clonalnet_jax.data import arrays, class_folders, manifest, shards, tfds_source
 from clonalnet_jax.data.records import Split
 
 OPENERS: dict[str, Callable[[ConfigDict], tuple[Split, Split]]] = {
     "arrays": arrays.open_splits,
     "folder": class_folders.open_splits,
     "manifest": manifest.open_splits,
+    "shards": shards.open_splits,
     "tfds": tfds_source.open_splits,
 }
 """The function that opens a source's two splits, by its name in `config.data.source`.
