@@ -23,6 +23,8 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.convnext import ConvNeXt
+from clonalnet_jax.models.densenet import DenseNet
+from clonalnet_jax.models.efficientnet import V2_SMALL, EfficientNet, scaled
 from clonalnet_jax.models.features import (
     feature_gradient,
     logits_and_features,
@@ -30,10 +32,13 @@ from clonalnet_jax.models.features import (
 )
 from clonalnet_jax.models.import_paths import is_frozen, is_own
 from clonalnet_jax.models.mobilenet import MobileNetV2
+from clonalnet_jax.models.mobilenet_v3 import LARGE, SMALL, MobileNetV3
 from clonalnet_jax.models.protocol import Model
+from clonalnet_jax.models.regnet import RegNet
 from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.models.shufflenet import ShuffleNet
-from clonalnet_jax.models.vgg import Vgg
+from clonalnet_jax.models.swin import Swin
+from clonalnet_jax.models.vgg import LargeVgg, Vgg
 from clonalnet_jax.models.vit import VisionTransformer
 from clonalnet_jax.models.wide_resnet import WideResNet
 
@@ -51,7 +56,7 @@ __all__ = [
 _bottlenecks = partial(ResNet, bottleneck=True)
 _small_resnet = partial(ResNet, small_stem=True)
 
-# Definitions of torchvision. Those of ConvNeXt and ViT are timm's.
+# Definitions of torchvision. Those of ConvNeXt, ViT and DeiT are timm's.
 _IMAGENET: dict[str, partial[Any]] = {
     "resnet18": partial(ResNet, (2, 2, 2, 2)),
     "resnet34": partial(ResNet, (3, 4, 6, 3)),
@@ -63,10 +68,25 @@ _IMAGENET: dict[str, partial[Any]] = {
     "wide_resnet50_2": partial(_bottlenecks, (3, 4, 6, 3), group_width=128),
     "wide_resnet101_2": partial(_bottlenecks, (3, 4, 23, 3), group_width=128),
     "mobilenet_v2": partial(MobileNetV2),
+    "mobilenet_v3_large": partial(MobileNetV3, LARGE, 1280),
+    "mobilenet_v3_small": partial(MobileNetV3, SMALL, 1024),
+    "efficientnet_b0": partial(EfficientNet, scaled(1.0, 1.0), 32),
+    "efficientnet_b1": partial(EfficientNet, scaled(1.0, 1.1), 32),
+    "efficientnet_b2": partial(EfficientNet, scaled(1.1, 1.2), 32),
+    "efficientnet_b3": partial(EfficientNet, scaled(1.2, 1.4), 40),
+    "efficientnet_v2_s": partial(EfficientNet, V2_SMALL, 24, last=1280, epsilon=1e-3),
+    "regnet_y_400mf": partial(RegNet, (1, 3, 6, 6), (48, 104, 208, 440), 8),
+    "regnet_y_1_6gf": partial(RegNet, (2, 6, 17, 2), (48, 120, 336, 888), 24),
+    "densenet121": partial(DenseNet, (6, 12, 24, 16)),
+    "vgg16": partial(LargeVgg, (2, 2, 3, 3, 3)),
+    "vgg16_bn": partial(LargeVgg, (2, 2, 3, 3, 3), batch_norm=True),
+    "swin_t": partial(Swin, (2, 2, 6, 2), (3, 6, 12, 24)),
     "convnext_tiny": partial(ConvNeXt, (3, 3, 9, 3)),
     "convnext_small": partial(ConvNeXt, (3, 3, 27, 3)),
     "vit_small_patch16_224": partial(VisionTransformer, width=384, num_heads=6),
     "vit_base_patch16_224": partial(VisionTransformer, width=768, num_heads=12),
+    "deit_small_patch16_224": partial(VisionTransformer, width=384, num_heads=6),
+    "deit_base_patch16_224": partial(VisionTransformer, width=768, num_heads=12),
 }
 
 # RepDistiller's definitions (Tian et al. 2020). The literature has several networks
@@ -167,9 +187,12 @@ def count_parameters(params: Mapping[str, Any]) -> int:
 
 
 def _check_value(name: str, field: str, value: object, kind: Any) -> None:
-    """Refuses a value of another type than the field's, which is a bool or a count."""
+    """Refuses a value of another type than the field's: a bool, a rate or a count."""
     if kind is bool:
         valid, expected = isinstance(value, bool), "True or False"
+    elif kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        valid, expected = number and 0 <= value < 1, "a rate from 0 to below 1"  # type: ignore[operator]
     else:
         count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         optional = kind is not int

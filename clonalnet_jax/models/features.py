@@ -15,6 +15,9 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.models.protocol import Model
 
+# Not "features": a network may have a part of that name.
+TAPPED = "last_features"
+
 
 def tap(module: nn.Module, x: Array) -> Array:
     """Marks `x` as the features of a network, which calls this once in `__call__`.
@@ -24,11 +27,11 @@ def tap(module: nn.Module, x: Array) -> Array:
       x: The features, `[b, h, w, c]`, or `[b, tokens, c]` for transformers.
 
     Returns:
-      `x`, plus `perturbations/features` if the variables contain it.
+      `x`, plus `perturbations/last_features` if the variables contain it.
     """
-    module.sow("intermediates", "features", x, init_fn=tuple, reduce_fn=lambda _, x: x)
-    if module.has_variable("perturbations", "features"):
-        x = x + module.get_variable("perturbations", "features")
+    module.sow("intermediates", TAPPED, x, init_fn=tuple, reduce_fn=lambda _, x: x)
+    if module.has_variable("perturbations", TAPPED):
+        x = x + module.get_variable("perturbations", TAPPED)
     return x
 
 
@@ -50,7 +53,7 @@ def marks_features(model: Model, variables: Any, images: Any) -> bool:
         variables,
         images,
     )
-    return "features" in state.get("intermediates", {})
+    return TAPPED in state.get("intermediates", {})
 
 
 def logits_and_features(
@@ -71,7 +74,7 @@ def logits_and_features(
     logits, state = model.apply(
         variables, images, train=False, mutable=["intermediates"]
     )
-    return logits, state["intermediates"]["features"]
+    return logits, state["intermediates"][TAPPED]
 
 
 def feature_gradient(
@@ -98,7 +101,7 @@ def feature_gradient(
 
     def perturbed(perturbation: Array) -> tuple[Array, tuple[Array, Array]]:
         logits, features = logits_and_features(
-            model, {**variables, "perturbations": {"features": perturbation}}, images
+            model, {**variables, "perturbations": {TAPPED: perturbation}}, images
         )
         return objective(logits), (logits, features)
 

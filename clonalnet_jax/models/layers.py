@@ -2,8 +2,8 @@
 
 Convolutions pad by half their kernel. Kernels are initialised as in the reference
 definitions. Batch norm keeps the same running statistics as PyTorch. Dropout and
-stochastic depth are left out, so that the output of a network depends on nothing but
-its variables, its images and `train`.
+stochastic depth are off unless an option of the network says otherwise; then training
+needs a key `dropout`.
 """
 
 from collections.abc import Callable, Sequence
@@ -175,6 +175,59 @@ def head(
     """
     wide = jnp.promote_types(dtype, jnp.float32)
     return dense(num_classes, init=init, bias_init=bias_init, dtype=wide, name=name)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a function of all channels' means (Hu et al. 2018).
+
+    Attributes:
+      squeezed: Number of channels between the two layers.
+      activation: Function between them.
+      gate: Function that makes the scales, from 0 to 1.
+      dtype: Dtype of the computation.
+      random_biases: Whether biases start as PyTorch's default, and not as 0.
+    """
+
+    squeezed: int
+    activation: Callable[[Array], Array]
+    gate: Callable[[Array], Array]
+    dtype: DTypeLike
+    random_biases: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Keeps the shape."""
+        y = global_mean(x)[:, None, None].astype(self.dtype)
+        y = self.activation(self._layer(y, self.squeezed, "fc1"))
+        return x * self.gate(self._layer(y, x.shape[-1], "fc2"))
+
+    def _layer(self, x: Array, features: int, name: str) -> Array:
+        bias_init = nn.initializers.zeros
+        if self.random_biases:
+            bias_init = torch_default_bias(x.shape[-1])
+        layer = conv(
+            features, 1, bias=True, bias_init=bias_init, dtype=self.dtype, name=name
+        )
+        y: Array = layer(x)
+        return y
+
+
+def dropout(rate: float, *, train: bool) -> nn.Dropout:
+    """Makes a layer that sets values to 0 at random in training."""
+    return nn.Dropout(rate, deterministic=not train)
+
+
+def stochastic_depth(
+    rate: float, *, train: bool, axes: tuple[int, ...] = (1, 2, 3)
+) -> nn.Dropout:
+    """Makes a layer that drops an example's whole branch (Huang et al. 2016)."""
+    return nn.Dropout(rate, broadcast_dims=axes, deterministic=not train)
+
+
+def divisible(channels: float, by: int = 8) -> int:
+    """Rounds a number of channels as the MobileNets do: by at most a tenth down."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded + by if rounded < 0.9 * channels else rounded
 
 
 def global_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:

@@ -14,6 +14,7 @@ from clonalnet_jax.models.layers import (
     BatchNorm,
     ModuleFactory,
     conv,
+    dropout,
     global_mean,
     head,
 )
@@ -72,19 +73,22 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 (Sandler et al. 2018), without dropout.
+    """MobileNetV2 (Sandler et al. 2018).
 
     Attributes:
       num_classes: Size of the logits.
+      dropout: Rate of the dropout before the classifier, in training; torchvision
+        trains with 0.2.
       half: Whether to build RepDistiller's `mobile_half`. It has half the width, ReLU
         instead of ReLU6, an expansion layer in the first block too, and no stride in
         the second stage.
       dtype: Dtype of the computation up to the classifier.
     """
 
-    options: ClassVar = ()
+    options: ClassVar = ("dropout",)
 
     num_classes: int
+    dropout: float = 0.0
     half: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -112,7 +116,7 @@ class MobileNetV2(nn.Module):
             )(x)
         x = make_conv(1280, 1, name=f"{last}_0")(x)
         x = activation(norm(name=f"{last}_1")(x))
-        x = global_mean(tap(self, x))
+        x = dropout(self.dropout, train=train)(global_mean(tap(self, x)))
         init = nn.initializers.normal(0.01)
         name = "classifier_0" if self.half else "classifier_1"
         return head(self.num_classes, init=init, dtype=self.dtype, name=name)(x)

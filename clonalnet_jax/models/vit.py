@@ -16,9 +16,11 @@ from clonalnet_jax.models.layers import (
     Mlp,
     conv,
     dense,
+    dropout,
     head,
     layer_norm,
     narrow_normal,
+    stochastic_depth,
     torch_default,
     torch_default_bias,
 )
@@ -69,6 +71,7 @@ class Block(nn.Module):
     """Attention and an MLP. Each follows a norm and has a shortcut beside it."""
 
     num_heads: int
+    drop: nn.Module
     dtype: DTypeLike
 
     @nn.compact
@@ -80,13 +83,14 @@ class Block(nn.Module):
         y = norm(name="norm1")(x)
         if watch is not None:
             y = watch(y)
-        x = x + Attention(self.num_heads, self.dtype, name="attn")(y)
+        x = x + self.drop(Attention(self.num_heads, self.dtype, name="attn")(y))
         y = norm(name="norm2")(x)
-        return x + Mlp(4 * x.shape[-1], self.dtype, name="mlp")(y)
+        kept: Array = self.drop(Mlp(4 * x.shape[-1], self.dtype, name="mlp")(y))
+        return x + kept
 
 
 class VisionTransformer(nn.Module):
-    """ViT with a class token, without dropout.
+    """ViT with a class token, and DeiT (Touvron et al. 2021) without its second one.
 
     The features of `models.features` are the tokens after the first norm of the last
     block. This is the usual place for Grad-CAM, because after the attention of that
@@ -99,10 +103,13 @@ class VisionTransformer(nn.Module):
       depth: Number of blocks.
       patch: Side of a patch, in pixels.
       image_size: Side of the images, in pixels. It fixes the number of positions.
+      stochastic_depth: Rate at which the last block's branches are dropped in training.
+        That of the others falls to 0 towards the first; DeiT was trained with 0.1.
+      dropout: Rate of the dropout before the classifier, in training.
       dtype: Dtype of the computation up to the classifier.
     """
 
-    options: ClassVar = ("image_size",)
+    options: ClassVar = ("image_size", "stochastic_depth", "dropout")
 
     num_classes: int
     width: int
@@ -110,13 +117,15 @@ class VisionTransformer(nn.Module):
     depth: int = 12
     patch: int = 16
     image_size: int = 224
+    stochastic_depth: float = 0.0
+    dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b classes"]:
-        """Computes logits. Nothing here depends on `train`.
+        """Computes logits; `train` matters to dropout and stochastic depth alone.
 
         Raises:
           UserError: The images are not `image_size` pixels high and wide.
@@ -134,8 +143,15 @@ class VisionTransformer(nn.Module):
         x = x + positions.astype(self.dtype)
         for index in range(self.depth):
             watch = partial(tap, self) if index == self.depth - 1 else None
-            x = Block(self.num_heads, self.dtype, name=f"blocks_{index}")(x, watch)
+            rate = self.stochastic_depth * index / max(self.depth - 1, 1)
+            x = Block(
+                self.num_heads,
+                stochastic_depth(rate, train=train, axes=(1, 2)),
+                self.dtype,
+                name=f"blocks_{index}",
+            )(x, watch)
         x = layer_norm(dtype=self.dtype, name="norm")(x[:, 0])
+        x = dropout(self.dropout, train=train)(x)
         return head(
             self.num_classes, init=narrow_normal, dtype=self.dtype, name="head"
         )(x)

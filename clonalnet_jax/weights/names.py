@@ -16,6 +16,7 @@ import chex
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from clonalnet_jax.models.swin import relative_position_index, window_of
 from clonalnet_jax.weights.mismatches import check_values, mismatch
 
 _LEAVES = {
@@ -28,6 +29,8 @@ _LEAVES = {
 _COUNTERS = frozenset(
     {"num_batches_tracked", "n_averaged", "total_ops", "total_params"}
 )
+# Swin's biases, and which of them is whose: a constant that its reference saves.
+_BIASES, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 
 def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -43,6 +46,9 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for path, array in flatten_dict(dict(variables)).items():
         name = torch_name(path[1:])
         state[name] = np.array(_turn(np.asarray(array), path[-1]), order="C")
+        if path[-1] == _BIASES:
+            index = name.replace(_BIASES, _INDEX)
+            state[index] = relative_position_index(window_of(len(array)))
         if path[-1] == "var":
             counter = name.removesuffix("running_var") + "num_batches_tracked"
             state[counter] = np.zeros((), np.int64)
@@ -119,8 +125,8 @@ def wanted_names(
 
 
 def is_counter(name: str) -> bool:
-    """Whether a tensor of this name counts something, and so is no weight."""
-    return name.rpartition(".")[2] in _COUNTERS
+    """Whether a tensor of this name counts or numbers something: it is no weight."""
+    return name.rpartition(".")[2] in {*_COUNTERS, _INDEX}
 
 
 def torch_name(path: tuple[str, ...]) -> str:

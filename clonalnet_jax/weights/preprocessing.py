@@ -14,44 +14,11 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.configs import default
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.weights.recipes import MEAN, RECIPES, STD
 from clonalnet_jax.weights.sources import find_beside, find_weights
 
 _TRANSFORMERS = "preprocessor_config.json"
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PILLOW = {2: "bilinear", 3: "bicubic"}
-
-# torchvision's files by name, with the resize before a crop of 224 pixels: those of
-# IMAGENET1K_V1, then of _V2.
-_TORCHVISION = {
-    **dict.fromkeys(
-        (
-            "resnet18-f37072fd",
-            "resnet34-b627a593",
-            "resnet50-0676ba61",
-            "resnet101-63fe2227",
-            "resnet152-394f9c45",
-            "resnext50_32x4d-7cdf4587",
-            "resnext101_32x8d-8ba56ff5",
-            "wide_resnet50_2-95faca4d",
-            "wide_resnet101_2-32ee1156",
-            "mobilenet_v2-b0353104",
-        ),
-        256,
-    ),
-    **dict.fromkeys(
-        (
-            "resnet50-11ad3fa6",
-            "resnet101-cd907fc2",
-            "resnet152-f82ba261",
-            "resnext50_32x4d-1a0047aa",
-            "resnext101_32x8d-110c445d",
-            "wide_resnet50_2-9ba9bcbe",
-            "wide_resnet101_2-d733dc28",
-            "mobilenet_v2-7ebf99e0",
-        ),
-        232,
-    ),
-}
 
 
 class Preprocessing(NamedTuple):
@@ -121,8 +88,8 @@ def preprocessing_of(weights: str) -> Preprocessing:
       UserError: Nothing says it, or it is none that this program can do.
     """
     path = find_weights(weights)
-    if path.stem in _TORCHVISION:
-        return Preprocessing(224, _TORCHVISION[path.stem], "bilinear", _MEAN, _STD)
+    if path.stem in RECIPES:
+        return Preprocessing(**RECIPES[path.stem]._asdict(), mean=MEAN, std=STD)
     folder = path if path.is_dir() else path.parent
     for name, parse in (("config.json", _of_timm), (_TRANSFORMERS, _of_transformers)):
         file = find_beside(weights, folder, name)

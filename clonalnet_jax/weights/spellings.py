@@ -63,6 +63,8 @@ _SPELLINGS = (
     # CIFAR ResNets of akamaster and of kuangliu.
     Spelling(r"^linear\.", "fc.", "'linear' is 'fc'"),
     Spelling(r"\.shortcut\.", ".downsample.", "'shortcut' is 'downsample'"),
+    # torchvision's DenseNets, from when names could have dots.
+    Spelling(r"\.(norm|conv)\.([12])\.", r".\1\2.", "'norm.1' is 'norm1'"),
     # A depthwise and a pointwise convolution for one (Gasoonjia).
     Spelling(
         r"(\.conv\d)\.dynamic_pool\.", r"\1.depthwise.", "'dynamic_pool' is 'depthwise'"

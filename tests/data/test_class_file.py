@@ -114,6 +114,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
         reorder((split("ab"), split("ab")), path)
 
 
+@pytest.mark.slow
 def test_a_run_with_classes_that_have_no_images(tmp_path, one_device):
     """A network of four classes, and images of two of them."""
     path = tmp_path / "classes.json"

@@ -14,21 +14,29 @@ from clonalnet_jax.training import steps
 from clonalnet_jax.training.optimizers import make_optimizer
 from clonalnet_jax.weights import to_torch
 
-torch, _, _ = bridge.import_torch()
+torch, torchvision, _ = bridge.import_torch()
 import torch_pairs as pairs  # noqa: E402 - it needs torch, so only behind the skip
 from torch.nn import functional as F  # noqa: E402
 
 from benchmarks import torch_networks  # noqa: E402
 
 # One of each, for sizes that strides do not divide.
-FAMILIES = ("resnet18", "resnet50", "mobilenet_v2", "convnext_tiny")
+FAMILIES = (
+    *("resnet18", "resnet50", "mobilenet_v2", "convnext_tiny", "mobilenet_v3_large"),
+    *("efficientnet_b1", "efficientnet_v2_s", "regnet_y_1_6gf", "densenet121"),
+    *("vgg16_bn", "swin_t"),
+)
 TOLERANCE = 1e-4
+# Networks with so many gates that images hardly matter under random statistics.
+GATED = ("mobilenet_v3", "efficientnet")
 
 
 def logits_difference(name, size):
     model, reference = pairs.make_pair(name, size, num_classes=1000)
     bridge.randomise(torch, reference)
     images = bridge.random_images(size)
+    if name.startswith(GATED):
+        bridge.settle(torch, reference, images)
     variables = bridge.variables_of(reference, model, images)
     with torch.no_grad():
         expected = reference.eval()(bridge.nchw(torch, images)).numpy()
@@ -128,7 +136,7 @@ def torch_steps(reference, batches):
     )
     reference.train()
     for module in reference.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
     for batch in batches:
         logits = reference(bridge.nchw(torch, batch["image"]))

@@ -5,20 +5,25 @@ import json
 import pytest
 import torch_bridge as bridge
 
-from clonalnet_jax.weights.preprocessing import _TORCHVISION, preprocessing_of
+from clonalnet_jax.weights.preprocessing import preprocessing_of
+from clonalnet_jax.weights.recipes import RECIPES
 
 torch, torchvision, timm = bridge.import_torch()
-OURS = sorted({name.rpartition("-")[0] for name in _TORCHVISION})
+OURS = sorted({n.rpartition("-")[0].removesuffix("_rwightman") for n in RECIPES})
+# It has no classifier.
+LEFT_OUT = "vgg16_features-amdegroot-88682ab5.pth"
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_torchvisions_recipes_are_its_own(tmp_path, name):
-    recipes = list(torchvision.models.get_model_weights(name))
-    files = [recipe.url.rpartition("/")[2] for recipe in recipes]
-    assert {file.removesuffix(".pth") for file in files} == {
-        known for known in _TORCHVISION if known.rpartition("-")[0] == name
+    recipes = {
+        recipe.url.rpartition("/")[2]: recipe
+        for recipe in torchvision.models.get_model_weights(name)
     }
-    for recipe, file in zip(recipes, files, strict=True):
+    recipes.pop(LEFT_OUT, None)
+    known = [n for n in RECIPES if n.startswith((f"{name}-", f"{name}_rwightman-"))]
+    assert {file.removesuffix(".pth") for file in recipes} == set(known)
+    for file, recipe in recipes.items():
         theirs = recipe.transforms()
         found = preprocessing_of(str(tmp_path / file))
         assert [found.image_size] == theirs.crop_size

@@ -33,6 +33,8 @@ def randomise(torch, module, seed=0):
         tensor.data.uniform_(low, high, generator=generator)
 
     for name, tensor in module.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
         if name.endswith("running_var"):
             uniform(tensor, 0.5, 1.5)
         elif name.endswith("running_mean"):
@@ -45,6 +47,15 @@ def randomise(torch, module, seed=0):
             fan_in = tensor[0].numel() if "weight" in name else 25
             tensor.data.normal_(0, fan_in**-0.5, generator=generator)
     return module
+
+
+def settle(torch, module, images):
+    """Gives running statistics of these images, or deep networks blur them out."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        module.train()(nchw(torch, images))
 
 
 def variables_of(reference, model, images):

@@ -12,8 +12,10 @@ from clonalnet_jax.models import (
     count_parameters,
     create_model,
     feature_gradient,
+    layers,
     model_names,
     native_size,
+    swin,
 )
 from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
@@ -33,10 +35,25 @@ PARAMETERS = {
     "wide_resnet50_2": 68_883_240,
     "wide_resnet101_2": 126_886_696,
     "mobilenet_v2": 3_504_872,
+    "mobilenet_v3_large": 5_483_032,
+    "mobilenet_v3_small": 2_542_856,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_v2_s": 21_458_488,
+    "regnet_y_400mf": 4_344_144,
+    "regnet_y_1_6gf": 11_202_430,
+    "densenet121": 7_978_856,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+    "swin_t": 28_288_354,
     "convnext_tiny": 28_589_128,
     "convnext_small": 50_223_688,
     "vit_small_patch16_224": 22_050_664,
     "vit_base_patch16_224": 86_567_656,
+    "deit_small_patch16_224": 22_050_664,
+    "deit_base_patch16_224": 86_567_656,
     "resnet8": 83_892,
     "resnet14": 181_108,
     "resnet20": 278_324,
@@ -66,6 +83,15 @@ MULTIPLY_ADDS = {
     "resnext50_32x4d": 4.230,
     "wide_resnet50_2": 11.398,
     "mobilenet_v2": 0.301,
+    "mobilenet_v3_large": 0.217,
+    "mobilenet_v3_small": 0.057,
+    "efficientnet_b0": 0.386,
+    "regnet_y_400mf": 0.402,
+    "regnet_y_1_6gf": 1.612,
+    "densenet121": 2.834,
+    "vgg16": 15.47,
+    "vgg16_bn": 15.47,
+    "swin_t": 4.491,
     "convnext_tiny": 4.456,
 }
 
@@ -74,6 +100,12 @@ FAMILIES = {
     "resnet18": {"width": 8},
     "resnet50": {"width": 8},
     "mobilenet_v2": {},
+    "mobilenet_v3_small": {},
+    "efficientnet_b0": {},
+    "regnet_y_400mf": {},
+    "densenet121": {},
+    "vgg16_bn": {},
+    "swin_t": {},
     "convnext_tiny": {"width": 8},
     "vit_small_patch16_224": {"image_size": 32},
     "resnet8": {},
@@ -274,7 +306,7 @@ def test_features_are_there_for_every_network(name):
         images,
     )
     assert features.shape == gradient.shape
-    assert len(features.shape) == (3 if name.startswith("vit") else 4)
+    assert len(features.shape) == (3 if name.startswith(("vit", "deit")) else 4)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +323,10 @@ def test_features_are_there_for_every_network(name):
         ("mobilenet_v2", {"pooled_stem": True}, "unknown option"),
         ("vgg8", {"separable": True}, "unknown option"),
         ("vit_small_patch16_224", {"image_size": None}, "a positive integer"),
+        ("mobilenet_v2", {"dropout": 1}, "a rate from 0 to below 1"),
+        ("mobilenet_v2", {"dropout": True}, "a rate from 0 to below 1"),
+        ("swin_t", {"stochastic_depth": -0.1}, "a rate from 0 to below 1"),
+        ("densenet121", {"dropout": "0.2"}, "a rate from 0 to below 1"),
     ],
 )
 def test_a_wrong_name_or_option_says_what_would_be_right(name, options, message):
@@ -304,8 +340,85 @@ def test_a_wrong_name_or_option_says_what_would_be_right(name, options, message)
         ("vit_small_patch16_224", 32, "expected: 224x224"),
         ("convnext_tiny", 28, "at least 32x32"),
         ("vgg8", 7, "at least 8x8"),
+        ("vgg16", 31, "at least 32x32"),
+        ("densenet121", 28, "at least 29x29"),
+        ("swin_t", 3, "at least 4x4"),
     ],
 )
 def test_images_of_a_wrong_size_are_refused(name, size, message):
     with pytest.raises(UserError, match=message):
         shapes(create_model(name, 10), (size, size, 3))
+
+
+# One of each that drops, and the rates that it takes; without batch norm, which would
+# depend on what else is dropped.
+DROPPING = {
+    "mobilenet_v2": ("dropout",),
+    "mobilenet_v3_small": ("dropout",),
+    "efficientnet_b0": ("dropout", "stochastic_depth"),
+    "densenet121": ("dropout",),
+    "vgg16": ("dropout",),
+    "swin_t": ("dropout", "stochastic_depth"),
+    "vit_small_patch16_224": ("dropout", "stochastic_depth"),
+    "convnext_tiny": ("stochastic_depth",),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    quickly(
+        [(name, option) for name, options in DROPPING.items() for option in options],
+        [
+            ("mobilenet_v2", "dropout"),
+            ("vit_small_patch16_224", "stochastic_depth"),
+            ("convnext_tiny", "stochastic_depth"),
+        ],
+    ),
+)
+def test_a_rate_drops_in_training_alone_and_the_key_decides_what(name, option, rng):
+    size = {"image_size": 32} if name.startswith("vit") else {}
+    images = jnp.array(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
+    plain = create_model(name, 10, **size)
+    dropping = create_model(name, 10, **{option: 0.5}, **size)
+    assert shapes(plain)[1] == shapes(dropping)[1]  # weights fit both
+    variables = jax.tree.map(partial(random_values, rng), shapes(plain)[1])
+
+    def train(model, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        mutable = ["batch_stats"]
+        return model.apply(variables, images, train=True, mutable=mutable, rngs=rngs)[0]
+
+    evaluated = [m.apply(variables, images, train=False) for m in (plain, dropping)]
+    np.testing.assert_array_equal(*evaluated)
+    first, again, other = (train(dropping, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3 * np.abs(first).max()
+    undropped = train(plain, 0)
+    assert np.abs(first - undropped).max() > 1e-3 * np.abs(first).max()
+
+
+def test_stochastic_depth_drops_whole_branches_of_single_examples():
+    layer = layers.stochastic_depth(0.25, train=True)
+    x = jnp.ones((4000, 2, 3, 4))
+    y = layer.apply({}, x, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
+    assert (y == y[:, :1, :1, :1]).all()
+    assert float((y[:, 0, 0, 0] > 0).mean()) == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 37])
+def test_swins_windows_keep_apart_what_a_shift_brings_together(size, rng):
+    """Far from a pixel's window, and across the seam, it has no influence."""
+    attention = swin.WindowAttention(1, window=7, shift=3, dtype=jnp.float32)
+    images = jnp.array(rng.standard_normal((1, size, size, 4)), jnp.float32)
+    variables = attention.init(jax.random.key(0), images)
+    variables = jax.tree.map(partial(random_values, rng), variables)
+    before = attention.apply(variables, images)
+    after = attention.apply(variables, images.at[0, 0, 0].add(1.0))
+    changed = np.abs(np.asarray(after - before)).max((0, 3)) > 1e-5
+    # The first window of a shifted image has the four pixels that the shift leaves.
+    expected = np.zeros((size, size), bool)
+    expected[:3, :3] = True
+    assert (changed <= expected).all()
+    assert changed.sum() > 4

@@ -15,6 +15,7 @@ from clonalnet_jax.models import (
     logits_and_features,
     marks_features,
 )
+from clonalnet_jax.models.features import TAPPED
 from clonalnet_jax.models.import_paths import is_own
 from tests.models import strangers
 
@@ -119,7 +120,7 @@ def test_grad_cam_needs_features_that_are_marked():
     assert marks_features(model, variables, IMAGES)
     logits, features = logits_and_features(model, variables, IMAGES)
     assert features.shape == (4, 6, 6, 4)
-    added = {**variables, "perturbations": {"features": jnp.ones_like(features)}}
+    added = {**variables, "perturbations": {TAPPED: jnp.ones_like(features)}}
     assert np.abs(logits_and_features(model, added, IMAGES)[0] - logits).max() > 0.01
     other = make("Nnx")
     variables = other.init(jax.random.key(0), IMAGES, train=False)

@@ -169,6 +169,7 @@ def test_without_weights_it_is_refused():
         follow_weights(cn.config("default", data={"like_weights": True}), print)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_values(tmp_path, tfds_dir, one_device):
     model = cn.create_model("resnet8", 10, width=4)
     variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), train=False)
