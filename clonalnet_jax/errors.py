@@ -39,6 +39,10 @@ class UserError(ValueError):
         fields = {"got": self.got, "expected": self.expected, "remedy": self.remedy}
         return functools.partial(type(self), self.culprit, **fields), ()
 
+    def _render_traceback_(self) -> list[str]:
+        """Shows a notebook the message alone: IPython asks for this by its name."""
+        return [f"{type(self).__name__}: {self}"]
+
     def about(self, culprit: str) -> "UserError":
         """Returns the same error about what the user knows by another name."""
         return UserError(

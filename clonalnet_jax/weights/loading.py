@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.state import Variables
+from clonalnet_jax.weights.big_vision import is_vit, rename_vit
 from clonalnet_jax.weights.names import from_torch, wanted_names
 from clonalnet_jax.weights.paths import are_paths, from_paths
 from clonalnet_jax.weights.reading import read_checkpoint
@@ -49,6 +50,9 @@ def read_weights(
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     state = read_checkpoint(path, key=config.weights_key)
     source = str(path) if ":" not in config.weights else f"{config.weights} ({path})"
+    if is_vit(state.tensors):
+        state = state._replace(tensors=rename_vit(state.tensors))
+        say(f"weights {source}: the arrays of a ViT of big_vision, by other names")
     names = [*state.tensors, *state.others]
     if without is None and are_paths(names, shapes):
         return _as_float32(from_paths(state.tensors, shapes, source=source))

@@ -54,6 +54,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
 
 # Without a terminal, seconds between two lines at least, but for evaluations.
 _QUIET = 5.0
+# In a notebook, seconds between two states of the bar, and its characters.
+_BLINK, _WIDTH = 0.5, 20
 
 
 class Journal:
@@ -72,8 +74,9 @@ class Journal:
         self._task = TaskID(0)
         self._run = ""
         self._board: Board | None = None
-        self._note = ""
+        self._note = self._result = ""
         self._said = 0.0
+        self._bar: Any = None  # IPython's handle of a line in a notebook
 
     def say(self, text: str) -> None:
         """Prints a line; markup in it is not interpreted."""
@@ -96,7 +99,7 @@ class Journal:
           num_steps: Number of steps of the whole run.
           step: Number of steps done; a killed run may have logged more than it saved.
         """
-        self._run, self._note = run, ""
+        self._run, self._note, self._result = run, "", ""
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=10),  # all columns fit in 80 characters
@@ -111,9 +114,13 @@ class Journal:
             run, total=num_steps, completed=step, note="compiling"
         )
         self._progress.start()
-        if not self._console.is_terminal:
+        self._said = time.monotonic()
+        if self._console.is_jupyter and self._primary:
+            from IPython.display import display
+
+            self._bar = display(self._line("compiling"), raw=True, display_id=True)
+        elif not self._console.is_terminal:
             self.say(f"  {run} {step}/{num_steps}  compiling")
-            self._said = time.monotonic()
         if self._primary:
             drop_after(self._workdir, run, step, warn=self.warn)
             self._board = Board(self._workdir / "tensorboard" / run, step)
@@ -121,6 +128,9 @@ class Journal:
     def end_run(self) -> None:
         """Closes what `start_run` opened; does nothing where nothing is open."""
         if self._progress is not None:
+            if self._bar is not None:
+                self._bar.update(self._line(self._note), raw=True)
+                self._bar = None
             self._progress.stop()
             self._progress = None
         if self._board is not None:
@@ -130,8 +140,12 @@ class Journal:
 
     def advance(self, step: int) -> None:
         """Moves the bar to a step."""
-        if self._progress is not None:
-            self._progress.update(self._task, note=self._note)
+        if self._progress is None:
+            return
+        self._progress.update(self._task, completed=step, note=self._note)
+        if self._bar is not None and time.monotonic() - self._said >= _BLINK:
+            self._said = time.monotonic()
+            self._bar.update(self._line(self._note), raw=True)
 
     def log(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Records metrics of the open run.
@@ -157,21 +171,35 @@ class Journal:
     def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar; without a terminal, prints a line now and then."""
         assert self._progress is not None, "start_run comes first"
-        result = ""
-        if split == "train":
+        is_result = split != "train"
+        if not is_result:
             self._note = (
                 f"top-1 {metrics['top1']:.1f} %  "
                 f"{metrics['images_per_second']:,.0f} images/s"
             )
             self._progress.update(self._task, note=self._note)
         else:
-            result = f"  {split} top-1 {metrics['top1']:.1f} %"
-        waited = time.monotonic() - self._said
-        if not self._console.is_terminal and (result or waited >= _QUIET):
+            self._result = f"  {split} top-1 {metrics['top1']:.1f} %"
+        if self._console.is_terminal or self._bar is not None:
+            return
+        if is_result or time.monotonic() - self._said >= _QUIET:
             self._said = time.monotonic()
-            task = self._progress.tasks[self._task]
-            left = datetime.timedelta(seconds=round(task.time_remaining or 0))
-            self.say(
-                f"  {self._run} {step}/{task.total:.0f}  {left} left  {self._note}"
-                f"{result}"
-            )
+            (total, left), result = self._far(), self._result if is_result else ""
+            self.say(f"  {self._run} {step}/{total}  {left} left  {self._note}{result}")
+
+    def _far(self) -> tuple[int, datetime.timedelta]:
+        """The number of steps, and an estimate of the time that is left."""
+        assert self._progress is not None, "start_run comes first"
+        task = self._progress.tasks[self._task]
+        left = datetime.timedelta(seconds=round(task.time_remaining or 0))
+        return round(task.total or 0), left
+
+    def _line(self, note: str) -> dict[str, str]:
+        """The progress bar of a notebook."""
+        assert self._progress is not None, "start_run comes first"
+        total, left = self._far()
+        step = round(self._progress.tasks[self._task].completed)
+        done = round(_WIDTH * step / max(total, 1))
+        bar = "━" * done + "─" * (_WIDTH - done)
+        text = f"{self._run} {bar} {step}/{total}  {left} left  {note}{self._result}"
+        return {"text/plain": displayable(text)}

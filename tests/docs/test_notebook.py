@@ -1,6 +1,7 @@
 """docs/notebook.ipynb, executed as Jupyter does it."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -28,6 +29,10 @@ def test_it_runs_and_shows_the_table_and_the_page(tmp_path, monkeypatch):
     )
     warnings = [o.text for o in trained if o.get("name") == "stderr"]
     assert warnings == []
+    texts = [o.data["text/plain"] for o in trained if o.output_type == "display_data"]
+    bars = [text for text in texts if re.match(r"\w+ [━─]{20} ", text)]
+    assert [bar.split()[0] for bar in bars] == ["baseline", "clone", "cross_entropy"]
+    assert all("375/375  0:00:00 left" in bar and "test top-1" in bar for bar in bars)
     table = trained[-1].data["text/html"]
     assert "Results on the test split" in table
     assert all(run in table for run in ("baseline", "clone", "cross_entropy"))
@@ -38,3 +43,15 @@ def test_it_runs_and_shows_the_table_and_the_page(tmp_path, monkeypatch):
     assert page.startswith("<iframe")
     assert "&lt;html" in page
     assert (tmp_path / "runs" / "notebook" / "report" / "index.html").exists()
+
+
+def test_a_mistake_is_a_message_and_no_wall_of_frames(tmp_path):
+    code = "import clonalnet_jax as cn\ncn.config('digits', epocs=3)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=60, resources=where, allow_errors=True).execute()
+    (error,) = notebook.cells[0].outputs
+    (shown,) = error.traceback
+    assert shown.startswith("UserError: config.epocs")
+    assert "did you mean 'epochs'?" in shown
+    assert "Traceback" not in shown

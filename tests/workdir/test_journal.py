@@ -1,5 +1,7 @@
 """What a run says where its output is no terminal."""
 
+from typing import ClassVar
+
 import pytest
 
 from clonalnet_jax.workdir import journal
@@ -40,3 +42,50 @@ def test_a_second_run_begins_anew(tmp_path, capsys, clock):
         clock[0] += 60
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["  baseline 0/10  compiling", "  clone 0/10  compiling"]
+
+
+def test_the_bar_moves_and_the_time_that_is_left_falls(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    told = journal.Journal(tmp_path)
+    told.start_run("clone", num_steps=100, step=0)
+    task = told._progress.tasks[0]
+    told.advance(50)
+    assert (task.completed, task.total) == (50, 100)
+    told.end_run()
+
+
+class Handle:
+    """A line of a notebook."""
+
+    states: ClassVar = []
+
+    def update(self, state, *, raw):
+        """Takes another state of the line."""
+        assert raw
+        self.states.append(state["text/plain"])
+
+
+def test_a_notebook_has_one_line_that_moves(tmp_path, monkeypatch, clock):
+    shown = Handle()
+    told = journal.Journal(tmp_path)
+    monkeypatch.setattr(told._console, "is_jupyter", True)
+    first = []
+
+    def display(state, *, raw, display_id):
+        first.append(state["text/plain"])
+        return shown
+
+    monkeypatch.setattr("IPython.display.display", display)
+    told.start_run("clone", num_steps=100, step=0)
+    for step in range(10, 110, 10):
+        clock[0] += 0.3
+        told.advance(step)
+        told.log("train", step, TRAIN)
+    told.log("test", 100, {"top1": 60.0})
+    told.end_run()
+    assert first == ["clone " + 20 * "─" + " 0/100  0:00:00 left  compiling"]
+    assert len(shown.states) == 6  # every second step, and the end
+    assert shown.states[1].startswith("clone " + 8 * "━" + 12 * "─" + " 40/100")
+    assert shown.states[-1].startswith("clone " + 20 * "━" + " 100/100")
+    assert shown.states[-1].endswith("test top-1 60.0 %")
