@@ -36,6 +36,8 @@ class Difference(NamedTuple):
       high: Its other end.
       p_t: The p-value of the paired t-test, two-sided.
       p_sign_flip: The p-value of the sign-flip test, two-sided; exact up to 16 seeds.
+      detectable: The true difference that the t-test would show in four of five such
+        comparisons.
     """
 
     mean: float
@@ -43,6 +45,7 @@ class Difference(NamedTuple):
     high: float | None
     p_t: float | None
     p_sign_flip: float | None
+    detectable: float | None
 
 
 class McNemar(NamedTuple):
@@ -86,11 +89,13 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     spread, size = np.ptp(differences), np.abs(differences).max()
     spreads = np.isfinite(size) and spread > 1e-9 * size
     if count < FEWEST_SEEDS or not spreads:
-        return Difference(mean, None, None, None, None)
+        return Difference(mean, None, None, None, None, None)
     error = float(stats.sem(differences))
     reach = float(stats.t.ppf(0.975, count - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
-    return Difference(mean, mean - reach, mean + reach, p, _sign_flip(differences))
+    detectable = reach + float(stats.t.ppf(0.8, count - 1)) * error
+    flip = _sign_flip(differences)
+    return Difference(mean, mean - reach, mean + reach, p, flip, detectable)
 
 
 def mcnemar(

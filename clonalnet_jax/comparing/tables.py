@@ -26,7 +26,11 @@ from clonalnet_jax.workdir.files import write_atomically
 from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
-REFERENCES = {"cross_entropy": "plain retraining", "distillation": "distillation"}
+REFERENCES = {
+    "baseline": "the baseline",
+    "cross_entropy": "plain retraining",
+    "distillation": "distillation",
+}
 # By name: heading, decimals.
 METRICS = {
     "top1": ("top-1 %", 2),
@@ -37,6 +41,8 @@ METRICS = {
     "ece_scaled": ("ece %, scaled", 1),
 }
 _LEVEL = 0.05
+# A loss of fewer points of top-1 than this is none to speak of.
+_MARGIN = 0.5
 
 Seeds = Mapping[str, Sequence[float]]
 
@@ -188,7 +194,10 @@ def _verdict(difference: Mapping[str, float | None], values: Sequence[float]) ->
     if p is None:
         return f"not tested: {_why_not_tested(values)}"
     if p >= _LEVEL:
-        return "no difference shown"
+        low = difference["low"]
+        close = low is not None and low > -_MARGIN
+        no_worse = f"; not worse by {_MARGIN} points" if close else ""
+        return f"no difference shown{no_worse}"
     mean = difference["mean"]
     assert mean is not None
     return "higher" if mean > 0 else "lower"
@@ -214,8 +223,11 @@ def _caption(result: Mapping[str, Any]) -> str:
         "Differences are paired by seed, with the 95 % interval of Student's t, which "
         "is not corrected for several comparisons; p (t) is that of the paired t-test, "
         "p (Holm) corrects it for the methods of its table, p (flip) is the sign-flip "
-        f"test's. The verdict is on top-1, at p (Holm) below {_LEVEL}; the baseline, "
-        "which differs by initialisation and data order too, is judged by p (t).",
+        f"test's. The verdict is on top-1, at p (Holm) below {_LEVEL}; a baseline's "
+        "row is judged by p (t). From the baseline, a run differs by initialisation "
+        "and data order, too. Where no difference is shown and the interval holds no "
+        f"loss of {_MARGIN} points, the verdict says so. Detectable is the true "
+        "difference that four of five such comparisons would show.",
         "McNemar's exact test asks whether two networks of one seed differ on these "
         "images: images that only the row's method gets right / only the other, summed "
         f"over seeds, and the seeds with p below {_LEVEL}, not corrected. It knows "
@@ -242,7 +254,7 @@ def _markdown(result: Mapping[str, Any]) -> str:
     for reference, found in result["differences"].items():
         parts.append(f"Top-1 minus {REFERENCES[reference]}:")
         headings = ["run", "difference", "95 % interval", "p (t)", "p (Holm)"]
-        headings += ["p (flip)", "McNemar", "verdict"]
+        headings += ["p (flip)", "detectable", "McNemar", "verdict"]
         parts.append(_table(headings, [_row(*item) for item in found.items()]))
     return "\n\n".join([*parts, result["caption"]]) + "\n"
 
@@ -260,6 +272,7 @@ def _row(run: str, found: Mapping[str, Any]) -> list[str]:
         f"{top1['mean']:+.2f}",
         interval,
         *(_p(top1[name]) for name in ("p_t", "p_holm", "p_sign_flip")),
+        "" if top1["detectable"] is None else f"{top1['detectable']:.2f}",
         f"{counts}; {clear} of {len(tests)}",
         found["verdict"],
     ]
@@ -288,7 +301,7 @@ def _cell(text: str) -> str:
 
 def _csv(result: Mapping[str, Any]) -> str:
     """One row per run and metric."""
-    fields = ("mean", "low", "high", "p_t", "p_holm", "p_sign_flip")
+    fields = ("mean", "low", "high", "p_t", "p_holm", "p_sign_flip", "detectable")
     headings = ["run", "metric", "mean", "standard_error"]
     headings += [f"minus_{ref}_{k}" for ref in result["differences"] for k in fields]
     file = io.StringIO()

@@ -196,29 +196,32 @@ def draw_differences(
     names: Sequence[str],
     means: Sequence[float],
     intervals: Sequence[tuple[float, float]],
+    shown: Sequence[bool],
     xlabel: str,
 ) -> Draw:
     """Mean differences with their intervals around zero.
 
     Args:
-      names: Names of the methods.
+      names: Names of the differences.
       means: Means of the differences.
       intervals: Low and high ends.
+      shown: Whether the test shows each; the others are grey.
       xlabel: Label of the differences.
 
     Returns:
-      The figure, the first method on top.
+      The figure, the first one on top.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
         axes.axvline(0, color=theme.text, linewidth=0.8)
-        for row, (mean, (low, high)) in enumerate(zip(means, intervals, strict=True)):
+        rows = zip(means, intervals, shown, strict=True)
+        for row, (mean, (low, high), is_shown) in enumerate(rows):
             colour = theme.others[-1]
-            if low > 0 or high < 0:
-                colour = theme.clone if low > 0 else theme.baseline
+            if is_shown:
+                colour = theme.clone if mean > 0 else theme.baseline
             axes.hlines(row, low, high, color=colour, linewidth=2)
             axes.plot(mean, row, marker="D", color=colour)
-        axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
+        axes.set_yticks(range(len(names)), [short(name, 36) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set(xlabel=short(xlabel, 48))
         axes.grid(visible=False, axis="y")

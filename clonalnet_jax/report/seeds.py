@@ -53,7 +53,7 @@ def several_seeds(result: Mapping[str, Any], clone: str, directory: Path) -> Hea
         tiles,
         [_FIRST_SEED],
         [_means(result), *(_differences(*item) for item in found.items())],
-        _figure(found, directory) if found and count > 1 else None,
+        _figure(found, clone, directory),
         result["caption"],
     )
 
@@ -77,7 +77,8 @@ def _means(result: Mapping[str, Any]) -> Table:
 
 
 def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
-    titles = ("run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)")
+    titles = ["run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)"]
+    titles.append("detectable")
     return Table(
         f"Top-1 minus that of {REFERENCES.get(reference, reference)}.",
         (*map(Column, titles), Column("McNemar"), Column("verdict", number=False)),
@@ -87,6 +88,7 @@ def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
                 signed(found["top1"]["mean"], 2),
                 _interval(found["top1"]),
                 *(_p(found["top1"][k]) for k in ("p_t", "p_holm", "p_sign_flip")),
+                _points(found["top1"].get("detectable")),
                 _images(found["mcnemar"]),
                 found["verdict"],
             )
@@ -95,22 +97,29 @@ def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
     )
 
 
-def _figure(found: Mapping[str, Any], directory: Path) -> Picture:
-    reference, by_run = next(iter(found.items()))
-    words = REFERENCES.get(reference, reference)
-    top1 = [run["top1"] for run in by_run.values()]
+def _figure(found: Mapping[str, Any], clone: str, directory: Path) -> Picture | None:
+    """The clone against each reference; None where nothing could be tested."""
+    rows = [
+        (f"{clone} \N{MINUS SIGN} {reference}", one["top1"], one["verdict"])
+        for reference, by_run in found.items()
+        if (one := by_run[clone])["top1"]["low"] is not None
+    ]
+    if not rows:
+        return None
+    names, top1, verdicts = zip(*rows, strict=True)
     drawn = draw_differences(
-        list(by_run),
+        names,
         [d["mean"] for d in top1],
         [(d["low"], d["high"]) for d in top1],
-        f"top-1 minus {words}, points",
+        [verdict in ("higher", "lower") for verdict in verdicts],
+        "difference in top-1, points",
     )
-    size = (4.8, 0.8 + 0.32 * len(by_run))
+    size = (4.8, 0.8 + 0.32 * len(rows))
     return Picture(
         render(drawn, directory / "differences", size=size),
-        f"Top-1 minus that of {words}, mean and 95 % interval; grey where the interval "
-        "holds zero.",
-        "Chart of differences in top-1; the table of this section has its numbers.",
+        f"Top-1 of the {clone} minus that of each reference, mean and 95 % interval; "
+        "grey where the corrected test shows no difference.",
+        "Chart of differences in top-1; the tables of this section have its numbers.",
     )
 
 
@@ -123,6 +132,10 @@ def _interval(found: Mapping[str, Any]) -> str:
     if found["low"] is None:
         return "unknown"
     return f"{signed(found['low'], 2)} to {signed(found['high'], 2)}"
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _images(tests: Sequence[Mapping[str, Any]]) -> str:

@@ -98,6 +98,17 @@ def test_differences_are_paired_by_seed_and_image(compared):
         assert 100 * gain == pytest.approx(top1[0][seed] - top1[1][seed], abs=1e-3)
 
 
+def test_every_method_is_compared_with_the_baseline(compared):
+    _, _, result = compared
+    assert next(iter(result["differences"])) == "baseline"
+    found = result["differences"]["baseline"]
+    assert list(found) == list(COMPARED)
+    for run, one in found.items():
+        top1 = [result["methods"][k]["top1"]["mean"] for k in (run, "baseline")]
+        assert one["top1"]["mean"] == pytest.approx(top1[0] - top1[1])
+        assert one["verdict"] == "not tested: 2 seeds are too few"
+
+
 def test_the_table_and_the_csv_say_the_same(compared):
     _, workdir, result = compared
     text = (workdir / "compare.md").read_text()
@@ -199,6 +210,10 @@ def made_up(rng, directory, gain):
         ((30,), "not tested: one seed"),
         ((30, 31), "not tested: 2 seeds are too few"),
         ((30, 30, 30), "not tested: every seed differs by the same"),
+        (
+            (1, -1, 0, 1, 0, -1),
+            "no difference shown; not worse by 0.5 points",
+        ),
     ],
 )
 def test_the_verdict_says_what_is_shown(rng, digits_config, tmp_path, gains, verdict):

@@ -236,7 +236,13 @@ VALUES = [1.0] * len(ODD_NAMES)
         draw_pairs(ODD_NAMES, VALUES, VALUES),
         draw_matrix(ODD_NAMES, np.eye(len(ODD_NAMES)), top=1),
         draw_curves(dict.fromkeys(ODD_NAMES, ([1], [1.0])), "", ODD_NAMES[0]),
-        draw_differences(ODD_NAMES, VALUES, [(0.0, 2.0)] * len(VALUES), ODD_NAMES[1]),
+        draw_differences(
+            ODD_NAMES,
+            VALUES,
+            [(0.0, 2.0)] * len(VALUES),
+            [True] * len(VALUES),
+            ODD_NAMES[1],
+        ),
     ],
     ids=["gains", "pairs", "matrix", "curves", "differences"],
 )
