@@ -24,17 +24,18 @@ def main() -> None:
     _define_flags()
     start(
         run,
-        takes_arguments=lambda: _flag("mode") == "predict",
+        takes_arguments=lambda: _flag("mode") in ("predict", "gather"),
         config_in=workdir_with_config,
+        needs_config=lambda: _flag("mode") != "gather",
     )
 
 
-def run(config: "ConfigDict", arguments: list[str]) -> int:
+def run(config: "ConfigDict | None", arguments: list[str]) -> int:
     """Runs the mode that the flags ask for.
 
     Args:
-      config: The whole config.
-      arguments: The images to predict.
+      config: The whole config; None where the mode needs none.
+      arguments: The images to predict, or the workdirs to gather.
 
     Returns:
       The exit code.
@@ -52,7 +53,7 @@ def run(config: "ConfigDict", arguments: list[str]) -> int:
         _flag("mode"),
         config,
         _workdir() or Path("runs") / _config_name(),
-        images=[Path(argument).expanduser() for argument in arguments],
+        paths=[Path(argument).expanduser() for argument in arguments],
         run=_flag("run"),
         format=_flag("format"),
         output=_flag("output"),
@@ -69,12 +70,12 @@ def _define_flags() -> None:
     from absl import flags
 
     modes = """train whatever is missing, evaluate what the workdir holds, compare
-methods over seeds (config.compare), predict IMAGE..., export a network, or report on
-a workdir as a web page"""
+methods over seeds (config.compare), gather WORKDIR... of seeds that were compared
+apart, predict IMAGE..., export a network, or report on a workdir as a web page"""
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "compare", "predict", "export", "report"],
+        ["train", "evaluate", "compare", "gather", "predict", "export", "report"],
         modes,
     )
     flags.DEFINE_string(

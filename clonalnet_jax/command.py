@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import faulthandler
+import functools
 import multiprocessing
 import os
 import sys
@@ -30,6 +31,7 @@ def start(
     check: Callable[[Any], None] = lambda config: None,
     takes_arguments: Callable[[], bool] = lambda: False,
     config_in: Callable[[], Path | None] = lambda: None,
+    needs_config: Callable[[], bool] = lambda: True,
 ) -> NoReturn:
     """Runs a program and exits with its code; a user's mistake is 2 and a message.
 
@@ -40,6 +42,7 @@ def start(
       takes_arguments: Whether anything but flags may stand on the command line.
       config_in: The workdir whose saved config is taken where --config is not given;
         None where there must be one.
+      needs_config: Whether there must be a config at all.
     """
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
@@ -47,7 +50,16 @@ def start(
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     atexit.register(ignore_interrupt)  # The first one that is registered is run last.
-    code = _run(main, check, takes_arguments, config_in)
+    code = _run(
+        main,
+        check,
+        functools.partial(
+            _parse,
+            takes_arguments=takes_arguments,
+            config_in=config_in,
+            needs_config=needs_config,
+        ),
+    )
     interrupt_ends_with(code)
     sys.exit(code)
 
@@ -55,11 +67,10 @@ def start(
 def _run(
     main: Callable[[Any, list[str]], int],
     check: Callable[[Any], None],
-    takes_arguments: Callable[[], bool],
-    config_in: Callable[[], Path | None],
+    parse: Callable[[list[str]], tuple["ConfigDict | None", list[str]]],
 ) -> int:
     try:
-        config, arguments = _parse(sys.argv, takes_arguments, config_in)
+        config, arguments = parse(sys.argv)
         _import_jax()
         check(config)
         code = main(config, arguments)
@@ -90,20 +101,14 @@ def _run(
         os._exit(EXIT_INTERRUPTED)
 
 
-def _parse(
-    argv: list[str],
-    takes_arguments: Callable[[], bool],
-    config_in: Callable[[], Path | None],
-) -> tuple["ConfigDict", list[str]]:
+def _parse(argv: list[str], **asked: Any) -> tuple["ConfigDict | None", list[str]]:
     """Reads the command line; prints the help and leaves where it is asked for."""
     from absl import flags
 
     from clonalnet_jax import command_line
 
     try:
-        return command_line.parse(
-            argv, takes_arguments=takes_arguments, config_in=config_in
-        )
+        return command_line.parse(argv, **asked)
     except flags.Error as error:
         sys.exit(_complain(str(error)))
 

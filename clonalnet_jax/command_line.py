@@ -37,7 +37,8 @@ def parse(
     *,
     takes_arguments: Callable[[], bool],
     config_in: Callable[[], Path | None],
-) -> tuple[ConfigDict, list[str]]:
+    needs_config: Callable[[], bool] = lambda: True,
+) -> tuple[ConfigDict | None, list[str]]:
     """Reads a command line; the flags of the program are absl's.
 
     Args:
@@ -45,9 +46,10 @@ def parse(
       takes_arguments: Whether anything but flags may stand there.
       config_in: The workdir whose saved config is taken where --config is not given;
         None where there must be one.
+      needs_config: Whether there must be a config at all.
 
     Returns:
-      The config with its changes, and the arguments that are no flags.
+      The config with its changes, or None; and the arguments that are no flags.
 
     Raises:
       flags.Error: The command line is wrong.
@@ -64,6 +66,10 @@ def parse(
     named, rest = _split(rest)
     # The flags that say where the config lies are read before the config.
     known([program, *rest], known_only=True)
+    if not needs_config():
+        if named is not None:
+            raise flags.Error(f"--config={named} means nothing in this mode.")
+        return None, list(known([program, *rest])[1:])
     workdir = config_in() if named is None else None
     if named is None and workdir is None:
         known([program, *(a for a in rest if not re.match(r"--?(no)?config\.", a))])

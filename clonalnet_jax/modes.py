@@ -17,7 +17,7 @@ def run_mode(
     config: "ConfigDict | None",
     workdir: Path,
     *,
-    images: list[Path],
+    paths: list[Path],
     run: str,
     format: str | None,
     output: str | None,
@@ -26,10 +26,11 @@ def run_mode(
     """Runs a mode.
 
     Args:
-      mode: `train`, `evaluate`, `compare`, `predict`, `export` or `report`.
-      config: The whole config; only a report can do without, from the workdir's.
+      mode: `train`, `evaluate`, `compare`, `gather`, `predict`, `export` or `report`.
+      config: The whole config; a report can do without, from the workdir's, and
+        `gather` does.
       workdir: Directory where the runs lie.
-      images: Files and folders to predict.
+      paths: Files and folders to predict, or workdirs to gather.
       run: Network that is predicted with, exported or reported on.
       format: Format of the export or of the predictions; None for the usual one.
       output: File of the export; None for one below the workdir.
@@ -48,6 +49,13 @@ def run_mode(
         _begin()
         print(f"Report: {write_report(workdir, config, run=run)}")
         return 0
+    if mode == "gather":
+        from clonalnet_jax.comparing.gathering import gather
+
+        _begin()
+        print(gather(paths, workdir)[1])
+        print(f"Also {workdir}/compare.json, compare.csv and compare.md")
+        return 0
     assert config is not None, "every other mode has one"
     from clonalnet_jax.training.checks import check_config
 
@@ -56,7 +64,7 @@ def run_mode(
         from clonalnet_jax.trained.printing import run_predict
 
         config = _begun(config, workdir)
-        return run_predict(config, workdir, images, run=run, format=format or "text")
+        return run_predict(config, workdir, paths, run=run, format=format or "text")
     if mode == "export":
         from clonalnet_jax.trained.export import export
 

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clonalnet_jax.comparing.tables import tabulate, write_comparison
+from clonalnet_jax.comparing.seeds import measure_seeds, write_seed
+from clonalnet_jax.comparing.tables import tabulate_seeds, write_comparison
 from clonalnet_jax.training import story
 from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.workdir.directory import check_workdir
@@ -65,8 +66,11 @@ def _compare(
         )
         progress.end()
     directories = [workdir / f"seed{seed}" for seed in seeds]
-    result = tabulate(config, list(seeds), directories)
+    found = measure_seeds(config, seeds, directories)
+    result = tabulate_seeds(config, found)
     if jax.process_index() == 0:
+        for figures, directory in zip(found, directories, strict=True):
+            write_seed(figures, directory)
         journal.say(write_comparison(result, workdir))
     journal.say(f"Also {workdir}/compare.json, compare.csv and compare.md")
     return result

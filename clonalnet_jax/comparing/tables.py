@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.analysis.calibration import cross_fit, fit_temperature
-from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.analysis.significance import (
     FEWEST_SEEDS,
     McNemar,
@@ -20,10 +18,10 @@ from clonalnet_jax.analysis.significance import (
     mean_over_seeds,
     paired_difference,
 )
-from clonalnet_jax.errors import UserError, csv_cell, displayable
+from clonalnet_jax.comparing.seeds import SeedFigures, measure_seeds
+from clonalnet_jax.errors import csv_cell, displayable
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.workdir.files import write_atomically
-from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
 REFERENCES = {
@@ -66,26 +64,28 @@ def tabulate(
     Raises:
       UserError: A file is missing or damaged, or the seeds' test splits differ.
     """
-    runs = ("baseline", *config.compare.methods)
+    return tabulate_seeds(config, measure_seeds(config, seeds, directories))
+
+
+def tabulate_seeds(config: ConfigDict, found: Sequence[SeedFigures]) -> dict[str, Any]:
+    """Computes a comparison from the figures of seeds.
+
+    Args:
+      config: The config that they have in common.
+      found: The figures of each, of the same runs on the same test images.
+
+    Returns:
+      The same as `tabulate`.
+    """
+    runs = list(found[0].metrics)
     metrics: dict[str, dict[str, list[float]]] = {
-        run: {name: [] for name in METRICS} for run in runs
+        run: {name: [one.metrics[run][name] for one in found] for name in METRICS}
+        for run in runs
     }
-    right: dict[str, list[np.ndarray]] = {run: [] for run in runs}
-    labels: list[np.ndarray] = []
-    for directory in directories:
-        for run in runs:
-            predictions = read_logits(directory, run)
-            labels.append(predictions.labels)
-            _check_same_images(directory, run, labels[0], predictions.labels)
-            right[run].append(predictions.logits.argmax(-1) == predictions.labels)
-            if run == "baseline" and is_given(config):
-                predictions = predictions.without_holdout()
-            figures = _measure(predictions)
-            for name in METRICS:
-                metrics[run][name].append(figures[name])
+    right = {run: [one.right[run] for one in found] for run in runs}
     result = {
-        "seeds": list(seeds),
-        "test_images": len(labels[0]),
+        "seeds": [one.seed for one in found],
+        "test_images": found[0].test_images,
         "temperature": _temperature(config),
         "baseline": _origin(config),
         "methods": {run: _means(metrics[run]) for run in runs},
@@ -105,33 +105,6 @@ def write_comparison(result: Mapping[str, Any], workdir: Path) -> str:
     write_atomically(workdir / "compare.csv", _csv(result))
     write_atomically(workdir / "compare.md", markdown)
     return markdown
-
-
-def _measure(predictions: SavedLogits) -> dict[str, float]:
-    logits, labels = predictions.logits, predictions.labels
-    held_out, their_labels = predictions.holdout_logits, predictions.holdout_labels
-    if held_out is not None and their_labels is not None:
-        scaled = logits / fit_temperature(held_out, their_labels)
-    else:
-        scaled = cross_fit(logits, labels)
-    after = measure_logits(scaled.astype(np.float32), labels)
-    return {
-        **measure_logits(logits, labels),
-        "nll_scaled": after["nll"],
-        "ece_scaled": after["ece"],
-    }
-
-
-def _check_same_images(
-    directory: Path, run: str, first: np.ndarray, labels: np.ndarray
-) -> None:
-    if not np.array_equal(first, labels):
-        raise UserError(
-            f"predictions of {run} in {directory}",
-            got=f"{len(labels)} images with labels of their own",
-            expected=f"the {len(first)} test images of the first seed",
-            remedy="compare runs on one test split, all of whose images can be read",
-        )
 
 
 def _origin(config: ConfigDict) -> str:

@@ -54,6 +54,14 @@ def test_the_dry_run_prints_what_is_run(scripts, dry_run):
     ]
 
 
+def test_a_task_of_an_array_has_its_number_in_the_arguments(scripts):
+    flags = ("--config.seed=%a", "--workdir=/shared/runs/task%a")
+    task = {**JOB, "SLURM_ARRAY_TASK_ID": "3"}
+    assert scripts.run(SCRIPT, *flags, **task).returncode == 0
+    [(words, _)] = scripts.calls()
+    assert words[-2:] == ["--config.seed=3", "--workdir=/shared/runs/task3"]
+
+
 def test_processes_get_the_cpus_of_their_task(scripts):
     assert scripts.run(SCRIPT, *FLAGS, **JOB).returncode == 0
     [(words, _)] = scripts.calls()
