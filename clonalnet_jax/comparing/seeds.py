@@ -23,7 +23,15 @@ from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
 SEED_FILE = "seed_figures.json"
-_METRICS = ("top1", "top5", "nll", "nll_scaled", "ece", "ece_scaled")
+METRICS = {
+    "top1": ("top-1 %", 2),
+    "top5": ("top-5 %", 2),
+    "nll": ("nll", 3),
+    "nll_scaled": ("nll, scaled", 3),
+    "ece": ("ece %", 1),
+    "ece_scaled": ("ece %, scaled", 1),
+}
+"""The metrics of a comparison: heading and decimals, by name."""
 _REMEDY = "bring it again, or make it again: --mode=compare writes it into each seed"
 
 
@@ -149,7 +157,7 @@ def read_seed(path: Path) -> SeedFigures:
         }
         figures = SeedFigures(**content, right=right)
         for run, metrics in figures.metrics.items():
-            if tuple(metrics) != _METRICS or len(right[run]) != count:
+            if tuple(metrics) != tuple(METRICS) or len(right[run]) != count:
                 raise ValueError(f"figures of {run} are missing")
             # What is saved twice must be the same: a slip of a finger is found.
             if not np.isclose(100 * right[run].mean(), metrics["top1"], atol=1e-3):
@@ -182,4 +190,4 @@ def _measure(predictions: SavedLogits) -> dict[str, float]:
     before = measure_logits(logits, labels)
     after = measure_logits(scaled.astype(np.float32), labels)
     found = {**before, "nll_scaled": after["nll"], "ece_scaled": after["ece"]}
-    return {name: float(found[name]) for name in _METRICS}
+    return {name: float(found[name]) for name in METRICS}

@@ -18,7 +18,7 @@ from clonalnet_jax.analysis.significance import (
     mean_over_seeds,
     paired_difference,
 )
-from clonalnet_jax.comparing.seeds import SeedFigures, measure_seeds
+from clonalnet_jax.comparing.seeds import METRICS, SeedFigures, measure_seeds
 from clonalnet_jax.errors import csv_cell, displayable
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.workdir.files import write_atomically
@@ -28,15 +28,6 @@ REFERENCES = {
     "baseline": "the baseline",
     "cross_entropy": "plain retraining",
     "distillation": "distillation",
-}
-# By name: heading, decimals.
-METRICS = {
-    "top1": ("top-1 %", 2),
-    "top5": ("top-5 %", 2),
-    "nll": ("nll", 3),
-    "nll_scaled": ("nll, scaled", 3),
-    "ece": ("ece %", 1),
-    "ece_scaled": ("ece %, scaled", 1),
 }
 _LEVEL = 0.05
 # A loss of fewer points of top-1 than this is none to speak of.

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clonalnet_jax.comparing.tables import METRICS, REFERENCES
+from clonalnet_jax.comparing.seeds import METRICS
+from clonalnet_jax.comparing.tables import REFERENCES
 from clonalnet_jax.report.figures import draw_differences
 from clonalnet_jax.report.page import Column, Headline, Picture, Table, Tile
 from clonalnet_jax.report.rendering import render
