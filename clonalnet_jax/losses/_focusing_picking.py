@@ -45,7 +45,7 @@ def focusing_picking_definition(
     # Focus: pay attention to the categories that confuse the baseline.
     warm = multi_warm_labels(b, labels, temperature=temperature)
     attention = -jnp.sum(warm * log_p, axis=-1)
-    # Pick one of these categories.
+    # The paper's "pick". Added, as in the authors' code, it keeps the entropy up.
     negentropy = jnp.sum(p * log_p, axis=-1)
     return (
         classification + attention_weight * attention + negentropy_weight * negentropy
