@@ -59,7 +59,7 @@ def page(trained):
     """The report of the digits whose classes have names that are hard to show."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         with_odd_names(monkeypatch)
-        unused = {"images": [], "format": "", "output": None, "force_config": False}
+        unused = {"paths": [], "format": "", "output": None, "force_config": False}
         assert modes.run_mode("report", None, trained, run="clone", **unused) == 0
     return trained / "report" / "index.html"
 

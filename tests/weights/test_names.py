@@ -13,7 +13,7 @@ from tests.marks import quickly
 
 
 def shapes_of(name, num_classes=10, size=64):
-    options = {"image_size": size} if name.startswith("vit") else {}
+    options = {"image_size": size} if name.startswith(("vit", "deit")) else {}
     model = create_model(name, num_classes, **options)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     shapes = jax.eval_shape(
