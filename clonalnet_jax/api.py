@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from clonalnet_jax.configuration import changed, config_names, load_config
 from clonalnet_jax.data import open_dataset
 from clonalnet_jax.data.arrays import ArrayData, from_arrays
-from clonalnet_jax.data.keys import check_data
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.processes import wait_for_all
@@ -282,12 +281,7 @@ def _with_data(config: ConfigDict, workdir: Path, data: ArrayData | None) -> Con
     if data is None:
         return config
     if not isinstance(data, ArrayData):
-        raise UserError(
-            "data",
-            got=f"an object of type {type(data).__name__}",
-            expected="what cn.from_arrays returns",
-            remedy="cn.train(config, workdir, data=cn.from_arrays(...))",
-        )
+        raise _made_otherwise("data", data, "cn.from_arrays")
     if jax.process_index() == 0:
         data.keep(workdir / "data")
     wait_for_all(f"{workdir} holds the data")
@@ -308,19 +302,24 @@ def _with_baseline(
     if baseline is None:
         return config
     if not isinstance(baseline, FrozenFunction):
-        raise UserError(
-            "baseline",
-            got=f"an object of type {type(baseline).__name__}",
-            expected="what cn.frozen returns",
-            remedy="cn.train(config, workdir, baseline=cn.frozen(apply_fn, variables))",
-        )
-    check_data(config.data)
-    dataset = open_dataset(config.data, seed=config.seed)
+        raise _made_otherwise("baseline", baseline, "cn.frozen")
+    # Only to know its shape and classes, so that no image but the first is decoded.
+    looked_at = changed(config, {"data": {"on_device": False}})
+    dataset = open_dataset(looked_at.data, seed=config.seed)
     name = baseline.keep(workdir, dataset.image_shape, dataset.num_classes)
     result = changed(config, {"baseline": {"model": name}})
     with result.baseline.unlocked():
         result.baseline.options = ConfigDict()  # of the network that it replaces
     return result
+
+
+def _made_otherwise(name: str, given: object, maker: str) -> UserError:
+    return UserError(
+        name,
+        got=f"an object of type {type(given).__name__}",
+        expected=f"what {maker} returns",
+        remedy=f"cn.train(config, workdir, {name}={maker}(...))",
+    )
 
 
 def _saved_config(workdir: Path) -> ConfigDict:

@@ -19,6 +19,7 @@ from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.workdir.files import read_json, wrong_file
+from clonalnet_jax.workdir.saved_config import resolve
 from clonalnet_jax.workdir.saved_logits import SavedLogits, read_logits
 from clonalnet_jax.workdir.sealed import write_sealed
 
@@ -156,6 +157,9 @@ def read_seed(path: Path) -> SeedFigures:
             for run, packed in content.pop("right").items()
         }
         figures = SeedFigures(**content, right=right)
+        resolve(figures.config)  # which refuses keys of another version
+        if not isinstance(figures.seed, int):
+            raise TypeError(f"the seed is {figures.seed!r}")
         for run, metrics in figures.metrics.items():
             if tuple(metrics) != tuple(METRICS) or len(right[run]) != count:
                 raise ValueError(f"figures of {run} are missing")

@@ -119,7 +119,9 @@ def read_entries(path: Path) -> list[Entry]:
       UserError: It is not there, or says nothing of the kind.
     """
     try:
-        content = path.read_bytes()[:_LONGEST].decode("utf-8-sig")
+        if (size := path.stat().st_size) > _LONGEST:
+            raise ValueError(f"{size:,} bytes, too many for names")
+        content = path.read_bytes().decode("utf-8-sig")
         parse = _of_json if path.suffix.lower() == ".json" else _of_text
         entries = parse(content)
     except OSError as error:

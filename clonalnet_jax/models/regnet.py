@@ -81,24 +81,14 @@ class Stage(nn.Module):
     number: int
     size: int
     width: int
-    group_width: int
-    conv: ModuleFactory
-    norm: ModuleFactory
-    dtype: DTypeLike
+    block: ModuleFactory
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Maps `[b, h, w, c]` to `[b, h / 2, w / 2, width]`."""
         for index in range(self.size):
-            x = Block(
-                self.width,
-                2 if index == 0 else 1,
-                self.group_width,
-                self.conv,
-                self.norm,
-                self.dtype,
-                name=f"block{self.number}-{index}",
-            )(x)
+            stride, name = 2 if index == 0 else 1, f"block{self.number}-{index}"
+            x = self.block(self.width, stride, name=name)(x)
         return x
 
 
@@ -107,26 +97,14 @@ class Trunk(nn.Module):
 
     sizes: tuple[int, ...]
     widths: tuple[int, ...]
-    group_width: int
-    conv: ModuleFactory
-    norm: ModuleFactory
-    dtype: DTypeLike
+    block: ModuleFactory
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Maps the stem's output to the last feature map."""
         stages = zip(self.sizes, self.widths, strict=True)
         for number, (size, width) in enumerate(stages, 1):
-            x = Stage(
-                number,
-                size,
-                width,
-                self.group_width,
-                self.conv,
-                self.norm,
-                self.dtype,
-                name=f"block{number}",
-            )(x)
+            x = Stage(number, size, width, self.block, name=f"block{number}")(x)
         return x
 
 
@@ -158,15 +136,14 @@ class RegNet(nn.Module):
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         x = make_conv(32, 3, 2, name="stem_0")(images)
         x = nn.relu(norm(name="stem_1")(x))
-        x = Trunk(
-            self.sizes,
-            self.widths,
-            self.group_width,
-            make_conv,
-            norm,
-            self.dtype,
-            name="trunk_output",
-        )(x)
+        block = partial(
+            Block,
+            group_width=self.group_width,
+            conv=make_conv,
+            norm=norm,
+            dtype=self.dtype,
+        )
+        x = Trunk(self.sizes, self.widths, block, name="trunk_output")(x)
         x = global_mean(tap(self, x))
         init = nn.initializers.normal(0.01)
         return head(self.num_classes, init=init, dtype=self.dtype, name="fc")(x)

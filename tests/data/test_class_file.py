@@ -105,6 +105,13 @@ def test_what_is_no_order_of_these_classes_is_refused(tmp_path, name, content, m
         reordered(tmp_path, content, ("ant", "bee"), name)
 
 
+def test_what_is_too_long_for_names_is_not_cut(tmp_path):
+    path = tmp_path / "c.txt"
+    path.write_bytes(b"ant\nbee\n" * 2_000_000)
+    with pytest.raises(UserError, match="16,000,000 bytes"):
+        reorder((split("ab"), split("ab")), path)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", None])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     path = tmp_path / "c.txt"
