@@ -30,7 +30,7 @@ class Contender(NamedTuple):
     """`(state, *arguments) -> (state, metrics)`; the state is donated."""
     state: Any
     arguments: tuple[Any, ...]
-    flops: float
+    flops: float | None
     """Of the program before it is compiled: XLA does not count what cuDNN does."""
     steps: int = 1
     """Of the program, which XLA counts once."""
@@ -139,7 +139,8 @@ def make_setting(
         if not tuned:
             jitted = jax.jit(step, donate_argnums=0)
         lowered = jitted.lower(state, *arguments)
-        flops = lowered.cost_analysis()["flops"]
+        # XLA counts them for a CPU only; jax 0.11 answers None for a GPU.
+        flops = (lowered.cost_analysis() or {}).get("flops")
         return Contender(lowered.compile(), state, arguments, flops, count)
 
     clone = partial(contender, "clone", folded, {}, answer=beside.answer)

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
 
 _NUMBER = r"([+-][\d.]+)"
 _INTERVAL = re.compile(rf"(\*\*)?{_NUMBER} \({_NUMBER} to {_NUMBER}\)")
+# What the axis shows to either side, in points.
+_MOST = 4.0
 _GREY, _BLUE, _RED = "#7d8590", "#2f81c7", "#d1662a"
 
 
@@ -81,12 +84,17 @@ def draw(lines: list[Line]) -> Figure:
         for line in (one for one in lines if one.section == group):
             row += 0.6
             colour = _GREY if not line.shown else _BLUE if line.mean > 0 else _RED
-            axes.hlines(row, line.low, line.high, color=colour, linewidth=2)
-            axes.plot(line.mean, row, marker="D", markersize=5, color=colour)
+            ends = np.clip([line.low, line.high], -_MOST, _MOST)
+            axes.hlines(row, *ends, color=colour, linewidth=2)
+            if abs(line.mean) <= _MOST:
+                axes.plot(line.mean, row, marker="D", markersize=5, color=colour)
+            else:
+                _point_beyond(axes, row, line.mean, colour)
             ticks.append((row, f"minus {line.reference}"))
         row += 0.9
     axes.set_yticks(*zip(*ticks, strict=True))
     axes.set_ylim(row - 0.3, -0.5)
+    axes.set_xlim(-_MOST, _MOST)
     axes.axvline(0, color=_GREY, linewidth=0.8)
     axes.set_xlabel("top-1 of the clone minus that of its rival, points")
     axes.tick_params(colors=_GREY)
@@ -96,6 +104,23 @@ def draw(lines: list[Line]) -> Figure:
         spine.set_color(_GREY)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _point_beyond(axes: mpl.axes.Axes, row: float, mean: float, colour: str) -> None:
+    """Points out of the figure, to a difference that would make all others small."""
+    edge, away = np.copysign(_MOST, mean), np.sign(mean)
+    marker = "<" if mean < 0 else ">"
+    axes.plot(edge, row, marker=marker, markersize=6, color=colour, clip_on=False)
+    axes.annotate(
+        f"{mean:+.1f}",
+        (edge, row),
+        xytext=(-9 * away, 2),
+        textcoords="offset points",
+        ha="left" if mean < 0 else "right",
+        va="bottom",
+        fontsize=7,
+        color=colour,
+    )
 
 
 def _at_left(axes: mpl.axes.Axes) -> mpl.transforms.Transform:

@@ -185,7 +185,9 @@ def _show(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for name, row in result["rows"].items():
         cells = [f"{1e3 * row['seconds']:.1f}", f"{row['images_per_second']:,.0f}"]
-        if row.get("flops") and row.get("bytes"):
+        if "peak_bytes" in row and not (row["flops"] and row["bytes"]):
+            cells += ["", "", f"{row['peak_bytes'] / 2**20:,.0f}"]
+        elif "peak_bytes" in row:
             times = {
                 "operations": row["flops"] / result["flops_per_second"],
                 "bytes": row["bytes"] / result["bytes_per_second"],

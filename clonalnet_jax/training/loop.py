@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -205,19 +206,46 @@ def _loop(
 def _groups(
     experiment: Experiment, batches: Iterator[Any], interval: int, *, step: int
 ) -> Iterator[Batches]:
-    """Groups the batches of one call, which ends where something is logged or saved."""
+    """Groups the batches of one call."""
     config = experiment.config
     fast = partition.layout_of(experiment.mesh).loops_are_fast
-    together = fast and not config.debug_nans
-    size = config.steps_per_call if together else 1
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        step += 1
-        due = step % config.log_every_steps == 0 or step % interval == 0
-        if len(group) == size or due or step == experiment.num_steps:
-            yield group
-            group = []
+    lengths = calls(
+        step,
+        experiment.num_steps,
+        size=config.steps_per_call if fast and not config.debug_nans else 1,
+        log_every=config.log_every_steps,
+        interval=interval,
+    )
+    for length in lengths:
+        yield list(islice(batches, length))
+
+
+def calls(
+    step: int, last: int, *, size: int, log_every: int, interval: int
+) -> Iterator[int]:
+    """Divides a run's steps into calls, which end where something is logged or saved.
+
+    A call of another number of steps is another program, which takes an accelerator up
+    to minutes to compile: so there are three lengths at most, whatever the interval of
+    the checkpoints.
+
+    Args:
+      step: Steps that are done.
+      last: Steps of the run.
+      size: Steps of a full call.
+      log_every: Steps between two lines of the log.
+      interval: Steps between two checkpoints.
+
+    Yields:
+      The number of steps of each call: `size`, what is left of `log_every`, or 1.
+    """
+    compiled = {1, size, log_every % size or size}
+    while step < last:
+        due = min(step - step % every + every for every in (log_every, interval))
+        left = min(due, last) - step
+        length = min(size, left)
+        yield from [length] if length in compiled else [1] * length
+        step += length
 
 
 def _make_take_steps(

@@ -2,17 +2,21 @@
 
 import copy
 import os
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
 import pytest
 from clonalnet_jax.configs import default
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clonalnet_jax import modes
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import interruption, processes
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.training import story
+from clonalnet_jax.training.loop import calls
 from clonalnet_jax.training.step_errors import explain_step_error
 from clonalnet_jax.workdir.checkpoints import read_meta
 
@@ -103,3 +107,33 @@ def test_determinism_is_asked_of_xla(monkeypatch, tmp_path):
 )
 def test_a_process_knows_whether_it_is_one_of_many(environment, many):
     assert processes.is_one_of_many(environment) == many
+
+
+@given(
+    start=st.integers(0, 300),
+    steps=st.integers(0, 700),
+    size=st.integers(1, 40),
+    log_every=st.integers(1, 120),
+    interval=st.integers(1, 500),
+)
+def test_calls_end_where_something_is_due_and_few_programs_are_compiled(
+    start, steps, size, log_every, interval
+):
+    last = start + steps
+    lengths = list(
+        calls(start, last, size=size, log_every=log_every, interval=interval)
+    )
+    ends = list(accumulate(lengths, initial=start))
+    assert ends[-1] == last
+    due = {
+        k for k in range(start + 1, last + 1) if not (k % log_every and k % interval)
+    }
+    assert due <= set(ends)
+    assert max(lengths, default=1) <= size
+    assert len(set(lengths)) <= 3
+
+
+def test_calls_are_full_where_they_can_be():
+    found = list(calls(0, 400, size=20, log_every=50, interval=391))
+    assert found[:3] == [20, 20, 10]
+    assert found[-12:] == [20, 20, 1, *[1] * 9]
