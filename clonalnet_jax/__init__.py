@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from clonalnet_jax.losses import (
         FocusingPickingTerms,
         confusing_categories,
+        correlation_distillation_loss,
         decoupled_distillation_loss,
         distillation_loss,
         focusing_picking_loss,
         focusing_picking_terms,
         multi_warm_labels,
         standardised_distillation_loss,
+        virtual_teacher_loss,
     )
     from clonalnet_jax.models import create_model, model_names
     from clonalnet_jax.report import ReportPage
@@ -58,6 +60,7 @@ __all__ = [
     "config",
     "config_names",
     "confusing_categories",
+    "correlation_distillation_loss",
     "create_model",
     "decoupled_distillation_loss",
     "distillation_loss",
@@ -73,6 +76,7 @@ __all__ = [
     "predict",
     "standardised_distillation_loss",
     "train",
+    "virtual_teacher_loss",
     "write_report",
 ]
 
@@ -91,6 +95,8 @@ _HOMES = {
     "model_names": "models",
     "multi_warm_labels": "losses",
     "standardised_distillation_loss": "losses",
+    "virtual_teacher_loss": "losses",
+    "correlation_distillation_loss": "losses",
 }
 """The modules of public names; all others are of `api`."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import chex
 import flax.struct
 import jax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 Variables = Mapping[str, chex.ArrayTree]
 """`params` and `batch_stats` of a network."""
@@ -26,9 +26,11 @@ PreprocessFn = Callable[
     tuple[Float[Array, "b h w c"], Shaped[Array, "b ..."]],
 ]
 """`(batch, key) -> (images, labels)`, ready for a network and its loss."""
-LossFn = Callable[[Array, Any, Array], Terms]
-"""`(logits, baseline_logits, labels) -> terms`, by name, `[batch]` each; one is `loss`.
+LossFn = Callable[[Array, Any, Array, ArrayLike], Terms]
+"""`(logits, baseline_logits, labels, epoch) -> terms`, `[batch]` each; one is `loss`.
 
+The epoch, a float32 scalar, is the number of passes over the training images that are
+done, for methods that have a schedule.
 With a `Method` whose `takes_answers` is True, `baseline_logits` may also be the cached
 `answers.Answers`.
 """

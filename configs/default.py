@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     # The methods to train after the baseline, all from the same random initialisation:
     # "clone", "cross_entropy" (plain retraining), "label_smoothing", "distillation",
     # "dkd" (decoupled distillation, CVPR 2022), "logit_standardisation" (CVPR 2024),
+    # "dist" (NeurIPS 2022), "born_again" (ICML 2018), "teacher_free" (CVPR 2020),
     # "clone_without_difference", "clone_without_attention", "clone_without_negentropy".
     # Or a loss of your own by its import path, such as "my_losses:margin", a function
     # (logits, baseline_logits, labels) -> loss; see docs/networks.md.
@@ -136,7 +137,8 @@ def get_config() -> ConfigDict:
     config.distillation.weight = 0.9
 
     # "dkd": cross_entropy_weight CE + T^2 (target_weight KL of the label against the
-    # rest + non_target_weight KL among the rest). The defaults are its authors'.
+    # rest + non_target_weight KL among the rest). The defaults are its authors' for
+    # CIFAR-100.
     config.dkd = ConfigDict()
     # What the logits of both networks are divided by in the KL divergences.
     config.dkd.temperature = 4.0
@@ -146,6 +148,9 @@ def get_config() -> ConfigDict:
     config.dkd.target_weight = 1.0
     # The weight of the divergence among all other classes.
     config.dkd.non_target_weight = 8.0
+    # The number of epochs in which the weight of both divergences rises from 0. 0: they
+    # have it from the start.
+    config.dkd.warmup_epochs = 20.0
 
     # "logit_standardisation": cross_entropy_weight CE + weight T^2 KL of standardised
     # logits. The defaults are its authors'.
@@ -156,6 +161,34 @@ def get_config() -> ConfigDict:
     config.logit_standardisation.cross_entropy_weight = 0.1
     # The weight of the KL divergence.
     config.logit_standardisation.weight = 9.0
+
+    # "dist": cross_entropy_weight CE + T^2 (inter_weight (1 - correlation of the
+    # probabilities of an example) + intra_weight (1 - correlation of those of a class
+    # over the batch)). The defaults are its authors' for CIFAR-100.
+    config.dist = ConfigDict()
+    # What the logits of both networks are divided by.
+    config.dist.temperature = 4.0
+    # The weight of the cross-entropy with the labels.
+    config.dist.cross_entropy_weight = 1.0
+    # The weight of the correlation within each example.
+    config.dist.inter_weight = 2.0
+    # The weight of the correlation within each class.
+    config.dist.intra_weight = 2.0
+
+    # "born_again": cross_entropy_weight CE + KL, at temperature 1.
+    config.born_again = ConfigDict()
+    # The weight of the cross-entropy with the labels. 0: the baseline's answers alone.
+    config.born_again.cross_entropy_weight = 0.0
+
+    # "teacher_free": (1 - weight) CE + weight KL from a teacher that is made up: it
+    # gives the label correct_probability, the others the rest, and is softened by T.
+    config.teacher_free = ConfigDict()
+    # What the made-up probabilities are divided by before their softmax.
+    config.teacher_free.temperature = 20.0
+    # The share of the KL divergence in the loss, 0 to 1.
+    config.teacher_free.weight = 0.1
+    # What the made-up teacher gives the label, 0 to 1.
+    config.teacher_free.correct_probability = 0.99
 
     # What --mode=compare trains.
     config.compare = ConfigDict()

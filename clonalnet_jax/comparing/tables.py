@@ -197,8 +197,6 @@ def _caption(result: Mapping[str, Any]) -> str:
         f"over seeds, and the seeds with p below {_LEVEL}, not corrected. It knows "
         "nothing of the luck of a seed.",
     ]
-    if "dkd" in result["methods"]:
-        sentences.append("dkd is without its authors' warm-up of its weight.")
     smallest = 2 / 2**count
     if 1 > smallest >= _LEVEL:
         sentences.append(

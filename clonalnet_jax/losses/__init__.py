@@ -19,9 +19,11 @@ alone, and itself only relatively, so that the folder can be copied into other p
 
 from ._confusing import confusing_categories, multi_warm_labels
 from ._distillation import (
+    correlation_distillation_loss,
     decoupled_distillation_loss,
     distillation_loss,
     standardised_distillation_loss,
+    virtual_teacher_loss,
 )
 from ._focusing_picking import (
     FocusingPickingTerms,
@@ -33,6 +35,7 @@ from ._focusing_picking import (
 __all__ = [
     "FocusingPickingTerms",
     "confusing_categories",
+    "correlation_distillation_loss",
     "decoupled_distillation_loss",
     "distillation_loss",
     "focusing_picking_definition",
@@ -40,4 +43,5 @@ __all__ = [
     "focusing_picking_terms",
     "multi_warm_labels",
     "standardised_distillation_loss",
+    "virtual_teacher_loss",
 ]

@@ -1,4 +1,4 @@
-"""Distillation losses: Hinton's and two that followed it."""
+"""Distillation losses: Hinton's and others that followed it."""
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +120,101 @@ def standardised_distillation_loss(
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     student, teacher = map(_standardise, promote(student_logits, teacher_logits))
     return distillation_loss(student, teacher, temperature=temperature)
+
+
+def correlation_distillation_loss(
+    student_logits: Float[Array, "*batch classes"],
+    teacher_logits: Float[Array, "*batch classes"],
+    *,
+    temperature: float = 1.0,
+    inter_weight: float = 1.0,
+    intra_weight: float = 1.0,
+) -> Float[Array, "*batch"]:
+    """DIST: `T^2 (beta (1 - corr over classes) + gamma (1 - corr over examples))`.
+
+    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022 (arXiv
+    2205.10536), equations 7 and 9, as the authors' code computes them: Pearson's
+    correlation of both networks' probabilities, within each example and, for each
+    class, over the examples. The cross-entropy beside it is left to the caller.
+
+    Args:
+      student_logits: The logits `[..., C]` of the network being trained. All examples
+        of the leading dimensions are one batch.
+      teacher_logits: The teacher's logits, `[..., C]`. No gradient flows into them.
+      temperature: The temperature `T`, a scalar above 0.
+      inter_weight: The weight `beta` of the correlation within each example.
+      intra_weight: The weight `gamma` of the correlation over the examples, which is
+        the mean over classes.
+
+    Returns:
+      `[...]`, float32 (float64 if an input is). The second term is one number for the
+      whole batch, which every example carries, so that the mean is the paper's loss.
+
+    Raises:
+      TypeError: Logits are not floating point.
+      ValueError: Shapes do not match, or the temperature is not a scalar above 0.
+    """
+    check_temperature(temperature)
+    check_scalars(inter_weight=inter_weight, intra_weight=intra_weight)
+    check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
+    student, teacher = promote(student_logits, teacher_logits)
+    p = jax.nn.softmax(student / temperature)
+    q = jax.nn.softmax(jax.lax.stop_gradient(teacher) / temperature)
+    inter = 1 - _correlation(p, q)
+    flat = (x.reshape(-1, x.shape[-1]).T for x in (p, q))
+    intra = jnp.mean(1 - _correlation(*flat))
+    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+
+
+def virtual_teacher_loss(
+    logits: Float[Array, "... classes"],
+    labels: Num[Array, "..."],
+    *,
+    temperature: float = 20.0,
+    correct_probability: float = 0.99,
+) -> Float[Array, "..."]:
+    """Tf-KD: `KL(softmax(u / T) || softmax(logits))`, with `u` a teacher made up.
+
+    Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularization",
+    CVPR 2020 (arXiv 1909.11723), section 4.2, as the authors' code computes it: `u`
+    gives the label `correct_probability` and all other categories the same share of
+    the rest, and is itself softened as if it were logits. The cross-entropy that it is
+    mixed with is left to the caller.
+
+    Args:
+      logits: The logits `[..., C]` of the network being trained, of 2 classes or more.
+      labels: Integers `[...]`, or floating distributions `[..., C]`, over which `u` is
+        averaged. An integer outside `[0, C)` gives NaN.
+      temperature: The temperature `T`, a scalar above 0.
+      correct_probability: What the teacher gives the label, a scalar.
+
+    Returns:
+      `[...]`, float32 (float64 if an input is).
+
+    Raises:
+      TypeError: Logits are not floating point.
+      ValueError: Shapes do not match, or the temperature is not a scalar above 0.
+    """
+    check_temperature(temperature)
+    check_scalars(correct_probability=correct_probability)
+    (logits,) = promote(logits)
+    targets = as_distribution(labels, logits)
+    rest = (1 - correct_probability) / (logits.shape[-1] - 1)
+    made_up = rest + (correct_probability - rest) * targets
+    teacher = jax.nn.log_softmax(made_up / temperature)
+    student = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+
+
+def _correlation(
+    x: Float[Array, "... n"], y: Float[Array, "... n"]
+) -> Float[Array, "..."]:
+    """Pearson's correlation of rows; 0, without gradient, where one is constant."""
+    x, y = (a - jnp.mean(a, axis=-1, keepdims=True) for a in (x, y))
+    squares = [jnp.sum(jnp.square(a), axis=-1) for a in (x, y)]
+    # A square root has no gradient at 0.
+    norms = [jnp.sqrt(jnp.where(s > 0, s, 1.0)) * (s > 0) for s in squares]
+    return jnp.sum(x * y, axis=-1) / (norms[0] * norms[1] + 1e-8)
 
 
 def _decouple(

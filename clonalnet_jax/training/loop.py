@@ -135,6 +135,7 @@ def _make_step(
         loss_fn,
         experiment.make_preprocess(),
         teacher.answer,
+        steps_per_epoch=experiment.steps_per_epoch,
         accumulate_steps=experiment.config.accumulate_steps,
         ema_decay=experiment.config.ema_decay,
         layout=partition.layout_of(experiment.mesh),

@@ -1,13 +1,15 @@
 """The loss that each run minimises: the clone's, and those that it is compared with."""
 
 import functools
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 from ml_collections import ConfigDict
 
 from clonalnet_jax import losses
@@ -15,6 +17,9 @@ from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.import_paths import find_own, is_own
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
+
+OVER = math.inf
+"""The epoch of a loss whose schedule, if it has one, is over."""
 
 
 class Method(NamedTuple):
@@ -38,8 +43,7 @@ def make_method(name: str, config: ConfigDict) -> Method:
     Args:
       name: One of the names that `configs/default.py` lists at `config.methods`, or the
         import path of a loss of the user's own; see `_own`.
-      config: The whole config. Its `loss`, `distillation`, `dkd` and
-        `logit_standardisation` are read.
+      config: The whole config. Its `loss` and what is named like a method are read.
 
     Returns:
       The method.
@@ -58,8 +62,10 @@ def _cross_entropy(config: ConfigDict) -> Method:
     """Plain (re)training on the labels."""
     del config
 
-    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
-        del baseline_logits
+    def loss_fn(
+        logits: Array, baseline_logits: None, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del baseline_logits, epoch
         return {"loss": _cross_entropy_of(logits, labels)}
 
     return Method(loss_fn, needs_baseline=False)
@@ -69,8 +75,10 @@ def _label_smoothing(config: ConfigDict) -> Method:
     """Szegedy et al. 2016 (arXiv 1512.00567), section 7."""
     smoothing = config.loss.label_smoothing
 
-    def loss_fn(logits: Array, baseline_logits: None, labels: Array) -> Terms:
-        del baseline_logits
+    def loss_fn(
+        logits: Array, baseline_logits: None, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del baseline_logits, epoch
         if labels.ndim == 1:
             labels = jax.nn.one_hot(labels, logits.shape[-1])
         targets = optax.smooth_labels(labels, smoothing)
@@ -83,7 +91,10 @@ def _distillation(config: ConfigDict) -> Method:
     """Hinton et al. 2015: `(1 - w) CE + w T^2 KL`; the baseline is the teacher."""
     temperature, weight = config.distillation.temperature, config.distillation.weight
 
-    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del epoch
         hard = _cross_entropy_of(logits, labels)
         soft = losses.distillation_loss(
             logits, baseline_logits, temperature=temperature
@@ -97,12 +108,14 @@ def _distillation(config: ConfigDict) -> Method:
 def _dkd(config: ConfigDict) -> Method:
     """Decoupled distillation, CVPR 2022, beside a cross-entropy of its own weight.
 
-    The authors let the weight grow over the first 20 of their 240 epochs. That is left
-    out: no method here is given a schedule of its own.
+    As in the authors' code, the weight of the distillation grows over the first epochs,
+    in equal parts, one at the start of each.
     """
     dkd = config.dkd
 
-    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
         hard = _cross_entropy_of(logits, labels)
         soft = losses.decoupled_distillation_loss(
             logits,
@@ -112,7 +125,9 @@ def _dkd(config: ConfigDict) -> Method:
             target_weight=dkd.target_weight,
             non_target_weight=dkd.non_target_weight,
         )
-        loss = dkd.cross_entropy_weight * hard + soft
+        begun = jnp.floor(epoch) + 1
+        ramp = jnp.minimum(begun / dkd.warmup_epochs, 1) if dkd.warmup_epochs else 1.0
+        loss = dkd.cross_entropy_weight * hard + ramp * soft
         return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
     return Method(loss_fn, needs_baseline=True)
@@ -122,7 +137,10 @@ def _logit_standardisation(config: ConfigDict) -> Method:
     """Distillation of standardised logits, CVPR 2024, with the authors' weights."""
     chosen = config.logit_standardisation
 
-    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del epoch
         hard = _cross_entropy_of(logits, labels)
         soft = losses.standardised_distillation_loss(
             logits, baseline_logits, temperature=chosen.temperature
@@ -131,6 +149,69 @@ def _logit_standardisation(config: ConfigDict) -> Method:
         return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
     return Method(loss_fn, needs_baseline=True)
+
+
+def _dist(config: ConfigDict) -> Method:
+    """Distillation of correlations, NeurIPS 2022, beside the cross-entropy."""
+    dist = config.dist
+
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del epoch
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.correlation_distillation_loss(
+            logits,
+            baseline_logits,
+            temperature=dist.temperature,
+            inter_weight=dist.inter_weight,
+            intra_weight=dist.intra_weight,
+        )
+        loss = dist.cross_entropy_weight * hard + soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _born_again(config: ConfigDict) -> Method:
+    """Furlanello et al. 2018 (arXiv 1805.04770): the baseline's answer is the label.
+
+    The labels themselves are left out, as in the authors' BAN; with a weight for them
+    it is their BAN+L.
+    """
+    weight = config.born_again.cross_entropy_weight
+
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del epoch
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.distillation_loss(logits, baseline_logits, temperature=1.0)
+        loss = weight * hard + soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=True)
+
+
+def _teacher_free(config: ConfigDict) -> Method:
+    """Tf-KD, CVPR 2020: `(1 - w) CE + w KL` from a teacher that is made up."""
+    chosen = config.teacher_free
+
+    def loss_fn(
+        logits: Array, baseline_logits: None, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        del baseline_logits, epoch
+        hard = _cross_entropy_of(logits, labels)
+        soft = losses.virtual_teacher_loss(
+            logits,
+            labels,
+            temperature=chosen.temperature,
+            correct_probability=chosen.correct_probability,
+        )
+        loss = (1 - chosen.weight) * hard + chosen.weight * soft
+        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+
+    return Method(loss_fn, needs_baseline=False)
 
 
 def _clone(
@@ -149,7 +230,13 @@ def _clone(
     beta = config.loss.negentropy_weight if negentropy else 0.0
     smoothed = _label_smoothing(config).loss_fn
 
-    def loss_fn(logits: Array, baseline: Array | Answers, labels: Array) -> Terms:
+    def loss_fn(
+        logits: Array,
+        baseline: Array | Answers,
+        labels: Array,
+        epoch: ArrayLike = OVER,
+    ) -> Terms:
+        del epoch
         given = baseline if isinstance(baseline, Answers) else Answers(baseline)
         terms = losses.focusing_picking_terms(
             logits,
@@ -160,7 +247,7 @@ def _clone(
             label_smoothing=config.loss.label_smoothing,
         )
         if not difference:
-            plain = smoothed(logits, None, labels)["loss"]
+            plain = smoothed(logits, None, labels, OVER)["loss"]
             terms = terms._replace(classification=plain)
         loss = terms.classification + alpha * terms.attention + beta * terms.negentropy
         return {"loss": loss, **terms._asdict()}
@@ -172,13 +259,18 @@ def _own(name: str) -> Method:
     """A loss that somebody else has written: `(logits, baseline_logits, labels)`.
 
     It gives a loss for each example, or named terms of which one is `loss`. The labels
-    are integers `[b]` or, with mixup, distributions `[b, c]`.
+    are integers `[b]` or, with mixup, distributions `[b, c]`. If it has a parameter
+    `epoch`, it is given the number of epochs that are done.
     """
     expected = "a function (logits, baseline_logits, labels) -> loss of each example"
     function = find_own(name, what="config.methods", expected=expected)
+    scheduled = "epoch" in inspect.signature(function).parameters
 
-    def loss_fn(logits: Array, baseline_logits: Array, labels: Array) -> Terms:
-        given = function(logits, baseline_logits, labels)
+    def loss_fn(
+        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        more = {"epoch": epoch} if scheduled else {}
+        given = function(logits, baseline_logits, labels, **more)
         terms = dict(given) if isinstance(given, Mapping) else {"loss": given}
         shapes = {key: jnp.shape(term) for key, term in terms.items()}
         if "loss" not in shapes or set(shapes.values()) != {logits.shape[:-1]}:
@@ -211,5 +303,8 @@ METHODS: dict[str, Callable[[ConfigDict], Method]] = {
     "distillation": _distillation,
     "dkd": _dkd,
     "logit_standardisation": _logit_standardisation,
+    "dist": _dist,
+    "born_again": _born_again,
+    "teacher_free": _teacher_free,
 }
 """The function that builds each method, by its name in `config.methods`."""

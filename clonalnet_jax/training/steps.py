@@ -73,6 +73,7 @@ def make_train_step(
     preprocess: PreprocessFn,
     answer: AnswerFn = lambda variables, images, packed: None,
     *,
+    steps_per_epoch: float = 1.0,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
     layout: Layout = ANYWHERE,
@@ -87,6 +88,7 @@ def make_train_step(
       answer: The function `(baseline_variables, images, packed) -> answer` of a
         `teacher.Teacher`. The images are the very ones that the clone sees. By default
         nobody answers.
+      steps_per_epoch: Steps of an epoch, which the loss is told.
       accumulate_steps: Number of parts that the batch is computed in, one after the
         other. The gradient is the same and takes less memory, but batch norm sees each
         part alone.
@@ -102,6 +104,7 @@ def make_train_step(
     def gradient_of(
         params: chex.ArrayTree,
         baseline_variables: Any,
+        epoch: Array,
         batch_stats: chex.ArrayTree,
         part: tuple[Array, Array, Any, chex.PRNGKey],
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
@@ -124,7 +127,7 @@ def make_train_step(
                 )
             logits = layout.shard_logits(logits)
             with jax.named_scope("loss"):
-                terms = loss_fn(logits, of_baseline, labels)
+                terms = loss_fn(logits, of_baseline, labels, epoch)
             return jnp.mean(terms["loss"]), (terms, logits, updated)
 
         gradient, (terms, logits, updated) = jax.grad(objective, has_aux=True)(params)
@@ -139,7 +142,8 @@ def make_train_step(
         examples = (*preprocess(batch, key), batch.get("answers"))
         # Of the step alone, so that a run that resumes drops the same.
         dropout = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
-        of_part = partial(gradient_of, state.params, baseline_variables)
+        epoch = state.step.astype(jnp.float32) / steps_per_epoch
+        of_part = partial(gradient_of, state.params, baseline_variables, epoch)
         if accumulate_steps == 1:
             part = (*examples, dropout)
             batch_stats, (gradient, metrics) = of_part(state.batch_stats, part)

@@ -152,7 +152,7 @@ def our_steps(model, variables, batches):
     config.momentum, config.weight_decay, config.nesterov = MOMENTUM, DECAY, False
     optimizer = make_optimizer(config, optax.constant_schedule(RATE))
 
-    def loss_fn(logits, baseline_logits, labels):
+    def loss_fn(logits, baseline_logits, labels, epoch):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return {"loss": loss}
 

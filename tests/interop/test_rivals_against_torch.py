@@ -7,8 +7,10 @@ import pytest
 import torch_bridge as bridge
 
 from clonalnet_jax.losses import (
+    correlation_distillation_loss,
     decoupled_distillation_loss,
     standardised_distillation_loss,
+    virtual_teacher_loss,
 )
 
 torch, _, _ = bridge.import_torch()
@@ -37,13 +39,35 @@ def standardised(student, teacher, labels):
     return 4 * kl(*((score / 2).softmax(-1) for score in scores))
 
 
+def correlated(student, teacher, labels):
+    """The cosine of centred rows, and of centred columns."""
+    del labels
+    p, q = (x.softmax(-1) for x in (student, teacher))
+    inter, intra = (away(*(x - x.mean(k, True) for x in (p, q)), k) for k in (1, 0))
+    return inter + intra.mean()
+
+
+def away(x, y, axis):
+    return 1 - (x * y).sum(axis) / (x.norm(dim=axis) * y.norm(dim=axis) + 1e-8)
+
+
+def made_up(student, teacher, labels):
+    del teacher
+    classes = student.shape[-1]
+    soft = torch.full_like(student, 0.01 / (classes - 1)).detach()
+    soft[torch.arange(len(labels)), labels] = 0.99
+    return kl((soft / 20).softmax(-1), student.softmax(-1))
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
         (decoupled_distillation_loss, decoupled),
         (lambda s, t, y: standardised_distillation_loss(s, t), standardised),
+        (lambda s, t, y: correlation_distillation_loss(s, t), correlated),
+        (lambda s, t, y: virtual_teacher_loss(s, y), made_up),
     ],
-    ids=["decoupled", "standardised"],
+    ids=["decoupled", "standardised", "correlated", "made up"],
 )
 def test_value_and_gradient_equal_autograd(rng, ours, theirs):
     student, teacher = rng.normal(size=(2, 16, 10)) * 3

@@ -7,10 +7,12 @@ import pytest
 from clonalnet_jax.configs import default
 
 from clonalnet_jax.losses import (
+    correlation_distillation_loss,
     decoupled_distillation_loss,
     distillation_loss,
     focusing_picking_terms,
     standardised_distillation_loss,
+    virtual_teacher_loss,
 )
 from clonalnet_jax.training.methods import make_method
 from tests.losses.reference import (
@@ -47,7 +49,31 @@ def standardised(student, teacher, t=2.0):
     return t**2 * kl(softmax(b / t), softmax(s / t))
 
 
+def away(a, b):
+    """From a perfect correlation, of two vectors, with the authors' epsilon."""
+    a, b = a - a.mean(), b - b.mean()
+    return 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-8)
+
+
+def correlated(student, teacher, t=1.0, beta=1.0, gamma=1.0):
+    p, q = softmax(student / t), softmax(teacher / t)
+    inter = [away(a, b) for a, b in zip(p, q, strict=True)]
+    intra = [away(a, b) for a, b in zip(p.T, q.T, strict=True)]
+    return t**2 * (beta * np.array(inter) + gamma * np.mean(intra))
+
+
+def made_up(logits, labels, t=20.0, correct=0.99):
+    classes = logits.shape[-1]
+    teacher = np.full(logits.shape, (1 - correct) / (classes - 1))
+    teacher[np.arange(len(labels)), labels] = correct
+    return kl(softmax(teacher / t), softmax(logits))
+
+
 LOSSES = {
+    "correlated": (
+        lambda s, t, labels, **kw: correlation_distillation_loss(s, t, **kw),
+        lambda s, t, labels: correlated(s, t),
+    ),
     "decoupled": (decoupled_distillation_loss, decoupled),
     "standardised": (
         lambda s, t, labels, **kw: standardised_distillation_loss(s, t, **kw),
@@ -193,8 +219,50 @@ def test_the_rivals_weigh_their_terms_as_their_authors_do(rng):
     expected = {
         "dkd": hard + decoupled(student, teacher, labels),
         "logit_standardisation": 0.1 * hard + 9 * standardised(student, teacher),
+        "dist": hard + correlated(student, teacher, 4.0, 2.0, 2.0),
+        "born_again": kl(softmax(teacher), softmax(student)),
+        "teacher_free": 0.9 * hard + 0.1 * made_up(student, labels),
     }
     for name, value in expected.items():
         method = make_method(name, default.get_config())
         terms = method.loss_fn(student, teacher, jnp.asarray(labels))
         np.testing.assert_allclose(terms["loss"], value, rtol=1e-4)
+
+
+def test_a_made_up_teacher_equals_its_definition_in_float64(rng):
+    logits, _, labels, y = make_example(rng)
+    with jax.enable_x64(True):
+        value = virtual_teacher_loss(logits, labels)
+        soft = virtual_teacher_loss(logits, 0.5 * y + 0.5 * np.roll(y, 1, axis=-1))
+        gradient = jax.grad(lambda z: virtual_teacher_loss(z, labels).sum())(
+            jnp.asarray(logits)
+        )
+    np.testing.assert_allclose(value, made_up(logits, labels), rtol=1e-10)
+    expected = finite_differences(lambda z: made_up(z, labels), logits)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-8, atol=1e-8)
+    assert np.isfinite(soft).all()
+
+
+def test_correlations_of_equal_networks_cost_nothing_and_know_no_scale(rng):
+    student, teacher, _, _ = make_example(rng, (16, 5))
+    loss = correlation_distillation_loss(teacher, teacher)
+    np.testing.assert_allclose(loss, 0.0, atol=1e-4)
+    constant = jnp.zeros((16, 5))
+    value, gradient = jax.value_and_grad(
+        lambda s: correlation_distillation_loss(s, teacher).sum()
+    )(constant)
+    np.testing.assert_allclose(value, 32.0)
+    assert np.isfinite(gradient).all()
+    assert not np.allclose(correlation_distillation_loss(student, teacher), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"), [(0.0, 0.05), (0.97, 0.05), (1.0, 0.1), (18.5, 0.95), (40.0, 1)]
+)
+def test_dkd_warms_up_as_its_authors_let_it(rng, epoch, share):
+    student, teacher, labels, y = make_example(rng)
+    hard = -(y * log_softmax(student)).sum(-1)
+    method = make_method("dkd", default.get_config())
+    terms = method.loss_fn(student, teacher, jnp.asarray(labels), jnp.float32(epoch))
+    expected = hard + share * decoupled(student, teacher, labels)
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4)

@@ -25,7 +25,7 @@ from clonalnet_jax.training.story import train
 def make_focal(config):
     """Lin et al. 2017 (arXiv 1708.02002); it has a key of its own."""
 
-    def loss_fn(logits, baseline_logits, labels):
+    def loss_fn(logits, baseline_logits, labels, epoch):
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         weight = (1 - jnp.exp(-nll)) ** config.focal.exponent
         return {"loss": weight * nll, "nll": nll}
