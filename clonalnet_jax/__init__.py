@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         load,
         predict,
         train,
+        tune,
         write_report,
     )
     from clonalnet_jax.errors import UserError
@@ -76,6 +77,7 @@ __all__ = [
     "predict",
     "standardised_distillation_loss",
     "train",
+    "tune",
     "virtual_teacher_loss",
     "write_report",
 ]

@@ -71,11 +71,21 @@ def _define_flags() -> None:
 
     modes = """train whatever is missing, evaluate what the workdir holds, compare
 methods over seeds (config.compare), gather WORKDIR... of seeds that were compared
-apart, predict IMAGE..., export a network, or report on a workdir as a web page"""
+apart, tune settings on held-out training images (config.tune), predict IMAGE...,
+export a network, or report on a workdir as a web page"""
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "compare", "gather", "predict", "export", "report"],
+        [
+            "train",
+            "evaluate",
+            "compare",
+            "gather",
+            "tune",
+            "predict",
+            "export",
+            "report",
+        ],
         modes,
     )
     flags.DEFINE_string(

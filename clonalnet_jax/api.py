@@ -174,6 +174,34 @@ def compare(
     return running.compare(_with_baseline(resolved, workdir, baseline), workdir)
 
 
+def tune(
+    config: ConfigDict | StrPath,
+    workdir: StrPath,
+    *,
+    data: ArrayData | None = None,
+    baseline: FrozenFunction | None = None,
+) -> Mapping[str, Any]:
+    """Tries the settings of `config.tune` on held-out training images.
+
+    Args:
+      config: A config, or the name or path of one.
+      workdir: Directory where everything is kept. A second call goes on.
+      data: Images in memory; see `train`.
+      baseline: A function that is the baseline; see `train`.
+
+    Returns:
+      The content of `tune.json`: by method, its settings and scores, the best first.
+
+    Raises:
+      UserError: Something that the user can mend.
+    """
+    from clonalnet_jax.tuning import running
+
+    workdir = _path(workdir)
+    resolved = _with_data(_config(config, workdir), workdir, data)
+    return running.tune(_with_baseline(resolved, workdir, baseline), workdir)
+
+
 def load(workdir: StrPath, run: str = "clone") -> Classifier:
     """Loads a trained network, ready to predict.
 

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ def run_mode(
     """Runs a mode.
 
     Args:
-      mode: `train`, `evaluate`, `compare`, `gather`, `predict`, `export` or `report`.
+      mode: `train`, `evaluate`, `compare`, `gather`, `tune`, `predict`, `export` or
+        `report`.
       config: The whole config; a report can do without, from the workdir's, and
         `gather` does.
       workdir: Directory where the runs lie.
@@ -80,8 +82,25 @@ def run_mode(
         act = story.evaluate
     elif mode == "compare":
         from clonalnet_jax.comparing.running import compare as act
+    elif mode == "tune":
+        from clonalnet_jax.tuning.running import tune as act
     config = _begun(config, workdir)
-    return _until_stopped(act, config, workdir, force_config=force_config)
+    code = _until_stopped(act, config, workdir, force_config=force_config)
+    if mode == "train" and code == 0:
+        _say_what_next(config, workdir)
+    return code
+
+
+def _say_what_next(config: "ConfigDict", workdir: Path) -> None:
+    import jax
+
+    if jax.process_index() == 0 and config.methods:
+        last = config.methods[-1]
+        run = "" if last == "clone" else f" --run={shlex.quote(last)}"
+        print(
+            f"Next: --mode=report, predict IMAGE... or export, each with "
+            f"--workdir={shlex.quote(str(workdir))}{run}"
+        )
 
 
 def _until_stopped(

@@ -26,6 +26,9 @@ def get_config() -> ConfigDict:
     # Or a loss of your own by its import path, such as "my_losses:margin", a function
     # (logits, baseline_logits, labels) -> loss; see docs/networks.md.
     config.methods = ("clone",)
+    # Methods with settings of their own, for config.methods to name: lines such as
+    # "softer = distillation distillation.temperature=8 distillation.weight=0.5".
+    config.variants = ()
     # The type that networks compute in: "float32", or "bfloat16", which is faster on a
     # TPU or GPU. Parameters are float32 in either case.
     config.compute_dtype = "float32"
@@ -207,6 +210,39 @@ def get_config() -> ConfigDict:
         "clone_without_negentropy",
     )
 
+    # What --mode=tune tries.
+    config.tune = ConfigDict()
+    # The methods whose settings are tried.
+    config.tune.methods = ("distillation", "clone")
+    # The values that are tried: a key of config.loss, of a method's own section or of
+    # config.optimizer, and a list. A method is tried with every combination of the keys
+    # that it reads.
+    config.tune.space = (
+        "loss.temperature=1,2,4",
+        "loss.attention_weight=0.5,1",
+        "loss.negentropy_weight=0.3,1",
+        "distillation.temperature=1,2,4,8",
+        "distillation.weight=0.5,0.7,0.9",
+        "dkd.temperature=1,2,4",
+        "dkd.non_target_weight=1,2,4,8",
+        "logit_standardisation.temperature=1,2,4",
+        "logit_standardisation.weight=1,3,6,9",
+        "dist.temperature=1,2,4",
+        "dist.inter_weight=1,2",
+        "dist.intra_weight=1,2",
+        "born_again.cross_entropy_weight=0,0.5,1",
+        "teacher_free.weight=0.05,0.1,0.3,0.5",
+        "teacher_free.temperature=10,20,40",
+    )
+    # The number of settings of each method, at most. A larger grid is sampled.
+    config.tune.budget = 12
+    # "grid", or "optuna", which proposes settings by what it has seen.
+    config.tune.search = "grid"
+    # The number of seeds: config.seed, config.seed + 1, and so on.
+    config.tune.seeds = 1
+    # The share of the training images that are held out to be tested on.
+    config.tune.holdout = 0.2
+
     # The optimiser, the same for all runs.
     config.optimizer = ConfigDict()
     # "sgd", "adamw" or "lars".
@@ -268,6 +304,10 @@ def get_config() -> ConfigDict:
     # The number of training images that are kept aside for config.select = "best". 0:
     # none.
     config.data.holdout = 0
+    # The images that all figures are measured on: "test", or "holdout", those of
+    # config.data.holdout, so that settings can be tried without a look at the test
+    # split. --mode=tune does that.
+    config.data.test_on = "test"
     # What follows an image that cannot be read: "raise" ends the run; "skip" goes on,
     # as long as at most 1 % are skipped.
     config.data.on_error = "raise"

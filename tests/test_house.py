@@ -14,7 +14,7 @@ ORDER = [
     ["__main__"],
     ["modes", "api"],
     ["report"],
-    ["comparing"],
+    ["comparing", "tuning"],
     ["training"],
     ["trained"],
     ["command"],

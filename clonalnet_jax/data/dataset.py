@@ -34,7 +34,8 @@ class Dataset:
     Attributes:
       train: Training examples.
       holdout: Part of the training data kept aside to pick a checkpoint; may be empty.
-      test: The examples on which every reported figure is measured.
+      test: The examples on which every reported figure is measured: the test split's,
+        or those held out where `config.data.test_on` says so.
       class_names: Names of the classes, in the order of the labels.
       image_shape: Shape of every image, `(height, width, channels)`.
       notes: Lines that a user should be told: files that are not used or not read.
@@ -77,6 +78,8 @@ def open_dataset(config: ConfigDict, *, seed: int) -> Dataset:
         "holdout": images.take(held),
         "test": Images(test.records, np.arange(len(test.records)), reader),
     }
+    if config.test_on == "holdout":
+        parts |= {"test": parts["holdout"], "holdout": images.take(held[:0])}
     shape = _image_shape(parts["train"], config.on_error)
     check_image_shape(config, shape)
     notes = [*train.notes, *test.notes]

@@ -36,6 +36,7 @@ RULES: dict[str, Rule] = {
     "split_seed": SEED,
     "examples_per_class": whole(0, example=0),
     "holdout": whole(0, example=0),
+    "test_on": choice(("test", "holdout")),
     "on_error": choice(("raise", "skip")),
     "max_pixels": whole(1, example=100_000_000),
     "on_device": flag(optional=True),

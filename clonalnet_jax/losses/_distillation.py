@@ -186,7 +186,7 @@ def virtual_teacher_loss(
       labels: Integers `[...]`, or floating distributions `[..., C]`, over which `u` is
         averaged. An integer outside `[0, C)` gives NaN.
       temperature: The temperature `T`, a scalar above 0.
-      correct_probability: What the teacher gives the label, a scalar.
+      correct_probability: The probability that the teacher gives the label, a scalar.
 
     Returns:
       `[...]`, float32 (float64 if an input is).

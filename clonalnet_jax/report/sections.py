@@ -39,7 +39,7 @@ def training_section(evidence: Evidence, directory: Path) -> list[Picture]:
         evidence.experiment.workdir, warn=evidence.experiment.journal.warn
     )
     pictures = []
-    split = "holdout" if len(evidence.experiment.dataset.holdout) else "test"
+    split = evidence.experiment.curve_split
     scores = _curves(records, split, "top1", evidence.drawn)
     where = f"on the {split} split"
     if all(len(steps) < 2 for steps, _ in scores.values()):

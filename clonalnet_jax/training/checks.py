@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from clonalnet_jax.data import keys
 from clonalnet_jax.data.dataset import Dataset
-from clonalnet_jax.errors import UserError
+from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.import_paths import is_frozen, is_own
 from clonalnet_jax.rules import (
     LARGEST_COUNT,
@@ -32,6 +32,7 @@ from clonalnet_jax.training.network_checks import (
     check_options,
 )
 from clonalnet_jax.training.optimizers import OPTIMIZERS, SCHEDULES
+from clonalnet_jax.training.variants import read_variants
 
 _DTYPES = ("float32", "bfloat16")
 _YEAR = 525_600  # In minutes. `faulthandler` cannot wait for much longer.
@@ -43,12 +44,22 @@ _weight = partial(number, least=0, most=1_000_000)
 _signed_weight = partial(number, least=-1_000_000, most=1_000_000)
 _momentum = partial(number, least=0, below=1)
 
+
+def _may_be_method(name: object) -> bool:
+    """Whether a name may be the user's own; `_check_methods` knows of variants."""
+    return is_own(name) or (isinstance(name, str) and name.isidentifier())
+
+
 RULES: dict[str, Rule] = {
     "seed": keys.SEED,
     "batch_size": whole(1, example=128),
     "epochs": _positive(most=1_000_000, example=30.0),
     "steps": whole(1, example=1_000, optional=True),
-    "methods": different_names(METHODS, also=is_own),
+    "methods": different_names(METHODS, also=_may_be_method),
+    "variants": several(
+        text("softer = distillation distillation.temperature=8"),
+        example=("softer = distillation distillation.temperature=8",),
+    ),
     "compute_dtype": choice(_DTYPES),
     "ema_decay": _momentum(example=0.999),
     "accumulate_steps": whole(1, example=2),
@@ -99,7 +110,15 @@ RULES: dict[str, Rule] = {
     "teacher_free.weight": number(least=0, most=1, example=0.1),
     "teacher_free.correct_probability": number(above=0, most=1, example=0.99),
     "compare.seeds": whole(1, 10_000, example=5),
-    "compare.methods": different_names(METHODS, least=1, also=is_own),
+    "compare.methods": different_names(METHODS, least=1, also=_may_be_method),
+    "tune.methods": different_names(METHODS, least=1),
+    "tune.space": several(
+        text("loss.temperature=1,2"), example=("loss.temperature=1,2",)
+    ),
+    "tune.budget": whole(1, 10_000, example=12),
+    "tune.search": choice(("grid", "optuna")),
+    "tune.seeds": whole(1, 10_000, example=1),
+    "tune.holdout": number(above=0, below=1, example=0.2),
     "optimizer.name": choice(OPTIMIZERS),
     "optimizer.learning_rate": _positive(example=0.1),
     "optimizer.momentum": _momentum(example=0.9),
@@ -137,6 +156,7 @@ def check_config(config: ConfigDict) -> None:
     keys.check_data(config.data)
     for network in ("baseline", "clone"):
         check_options(network, config[network])
+    _check_methods(config)
     _check_baseline(config.baseline)
     _check_cache(config)
     if config.select == "best" and not config.data.holdout:
@@ -145,6 +165,16 @@ def check_config(config: ConfigDict) -> None:
             got="'best' with config.data.holdout = 0",
             expected="training images to pick by: never the data that is reported on",
             remedy="set --config.data.holdout, or --config.select=last",
+        )
+    if config.data.test_on == "holdout" and (
+        config.select == "best" or not config.data.holdout
+    ):
+        raise UserError(
+            "config.data.test_on",
+            got=f"'holdout' with config.data.holdout = {config.data.holdout} and "
+            f"config.select = {config.select!r}",
+            expected="held-out images, by which no checkpoint is picked",
+            remedy="set --config.data.holdout and --config.select=last",
         )
     warmup = config.optimizer.warmup_epochs
     # With config.steps, a dry run may end within the warm-up.
@@ -189,6 +219,24 @@ def check_with_data(config: ConfigDict, dataset: Dataset, *, num_steps: int) -> 
         config.baseline.options,
     ):
         check_network("clone", config.clone, dataset)
+
+
+def _check_methods(config: ConfigDict) -> None:
+    """Refuses methods that nobody knows, and variants with impossible values.
+
+    Raises:
+      UserError: A name is unknown, or a variant's line or value is impossible.
+    """
+    variants = read_variants(config, METHODS)
+    for name, variant in variants.items():
+        for key, value in variant.setting.items():
+            RULES[key].check(f"config.variants {name}: config.{key}", value)
+    for key in ("methods", "compare.methods"):
+        names = config.methods if key == "methods" else config.compare.methods
+        for name in names:
+            if name not in METHODS and name not in variants and not is_own(name):
+                known = [*METHODS, *variants]
+                raise unknown_name(f"config.{key}", name, known)
 
 
 def _check_baseline(baseline: ConfigDict) -> None:

@@ -51,6 +51,12 @@ class Experiment(NamedTuple):
             return self.config.steps
         return max(1, round(self.config.epochs * self.steps_per_epoch))
 
+    @property
+    def curve_split(self) -> str:
+        """The images of a curve's evaluations: `holdout` where some are held out."""
+        held_out = len(self.dataset.holdout) or self.config.data.test_on == "holdout"
+        return "holdout" if held_out else "test"
+
     def make_network(self, network: ConfigDict) -> Model:
         """Builds `config.baseline` or `config.clone` for the data's classes."""
         return create_model(

@@ -155,7 +155,7 @@ def _loop(
     start, last = recorder.meta.step, experiment.num_steps
     epochs = experiment.config.checkpoint_every_epochs
     interval = max(1, round(epochs * experiment.steps_per_epoch))
-    split = "holdout" if len(experiment.dataset.holdout) else "test"
+    split, dataset = experiment.curve_split, experiment.dataset
     journal = experiment.journal
 
     def keep(step: int, *, stop: bool = False) -> None:
@@ -165,7 +165,7 @@ def _loop(
         # If a stop interrupts the evaluation, the next start does it.
         if step % interval == 0 or step == last:
             try:
-                source = getattr(experiment.dataset, split)
+                source = dataset.holdout if len(dataset.holdout) else dataset.test
                 scores = None if stop else evaluator(state.variables, source)
             except interruption.PreemptedError:
                 stop = True

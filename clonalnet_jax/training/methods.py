@@ -17,6 +17,7 @@ from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.import_paths import find_own, is_own
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
+from clonalnet_jax.training.variants import read_variants, with_values
 
 OVER = math.inf
 """The epoch of a loss whose schedule, if it has one, is over."""
@@ -41,8 +42,8 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """Builds a method by its name in `config.methods`.
 
     Args:
-      name: One of the names that `configs/default.py` lists at `config.methods`, or the
-        import path of a loss of the user's own; see `_own`.
+      name: One of the names that `configs/default.py` lists at `config.methods`, one of
+        `config.variants`, or the import path of a loss of the user's own; see `_own`.
       config: The whole config. Its `loss` and what is named like a method are read.
 
     Returns:
@@ -53,8 +54,12 @@ def make_method(name: str, config: ConfigDict) -> Method:
     """
     if is_own(name):
         return _own(name)
+    variants = read_variants(config, METHODS)
+    if name in variants:
+        method, setting = variants[name]
+        return METHODS[method](with_values(config, setting))
     if name not in METHODS:
-        raise unknown_name("config.methods", name, METHODS)
+        raise unknown_name("config.methods", name, [*METHODS, *variants])
     return METHODS[name](config)
 
 

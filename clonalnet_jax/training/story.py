@@ -213,10 +213,16 @@ def is_finished(workdir: Path, run: str) -> bool:
 def _store(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
     write_results(experiment.workdir, {**read_results(experiment.workdir), name: row})
     experiment.journal.say(
-        f"{name}: top-1 {row['top1']:.2f} %, nll {row['nll']:.4f} on the "
-        f"{experiment.config.data.test_split} split"
+        f"{name}: top-1 {row['top1']:.2f} %, nll {row['nll']:.4f} on "
+        f"{_tested_on(experiment.config)}"
     )
     _warn_of_chance(experiment, name, row)
+
+
+def _tested_on(config: ConfigDict) -> str:
+    if config.data.test_on == "holdout":
+        return "held-out training images"
+    return f"the {config.data.test_split} split"
 
 
 def _warn_of_chance(experiment: Experiment, name: str, row: dict[str, Any]) -> None:
@@ -243,7 +249,8 @@ def _warn_of_chance(experiment: Experiment, name: str, row: dict[str, Any]) -> N
 def _describe(experiment: Experiment) -> str:
     config, dataset = experiment.config, experiment.dataset
     return (
-        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of "
+        f"{len(dataset.train):,} training and {len(dataset.test):,} "
+        f"{'held-out' if config.data.test_on == 'holdout' else 'test'} images of "
         f"{dataset.num_classes} classes; {experiment.num_steps:,} steps of "
         f"{config.batch_size} images a run on {jax.device_count()} "
         f"{jax.devices()[0].device_kind} device(s)"
@@ -252,6 +259,6 @@ def _describe(experiment: Experiment) -> str:
 
 def _show(experiment: Experiment) -> Figures:
     results = read_results(experiment.workdir)
-    experiment.journal.table(results)
+    experiment.journal.table(results, _tested_on(experiment.config))
     experiment.journal.say(f"Results, checkpoints and curves: {experiment.workdir}")
     return results

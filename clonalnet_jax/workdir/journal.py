@@ -26,16 +26,19 @@ from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
 
 
-def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+def results_table(
+    results: Mapping[str, Mapping[str, Any]], on: str = "the test split"
+) -> Table:
     """Puts the results of all runs side by side.
 
     Args:
       results: The content of `results.json`.
+      on: The images that they were measured on, in words.
 
     Returns:
       A table for a terminal or a notebook.
     """
-    table = Table(title="Results on the test split", title_justify="left")
+    table = Table(title=f"Results on {displayable(on)}", title_justify="left")
     table.add_column("run", overflow="fold")
     for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
         table.add_column(column, justify="right")
@@ -164,9 +167,9 @@ class Journal:
         self._board.add(split, step, metrics)
         self._show(split, step, metrics)
 
-    def table(self, results: Mapping[str, Mapping[str, Any]]) -> None:
-        """Prints the results of all runs side by side."""
-        self._console.print(results_table(results))
+    def table(self, results: Mapping[str, Mapping[str, Any]], on: str) -> None:
+        """Prints the results of all runs side by side; see `results_table`."""
+        self._console.print(results_table(results, on))
 
     def _show(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar; without a terminal, prints a line now and then."""

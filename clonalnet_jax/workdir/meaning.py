@@ -29,6 +29,12 @@ FREE_KEYS = (
     "partition.model",
     "profile_steps",
     "steps_per_call",
+    "tune.budget",
+    "tune.holdout",
+    "tune.methods",
+    "tune.search",
+    "tune.seeds",
+    "tune.space",
     "watchdog_minutes",
 )
 

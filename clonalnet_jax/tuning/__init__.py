@@ -1,0 +1,1 @@
+"""Finds settings of each method on held-out training images: `--mode=tune`."""

@@ -1,0 +1,183 @@
+"""Trains every method with each of its settings, and keeps what it finds."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.training import story
+from clonalnet_jax.training.baseline import is_given
+from clonalnet_jax.training.checks import check_config
+from clonalnet_jax.training.experiment import open_experiment
+from clonalnet_jax.tuning.search import check_search, propose
+from clonalnet_jax.tuning.space import Setting, read_space, with_setting
+from clonalnet_jax.tuning.tables import write_tuning
+from clonalnet_jax.workdir.directory import read_results
+from clonalnet_jax.workdir.journal import Journal
+from clonalnet_jax.workdir.lock import hold
+
+
+def tune(
+    config: ConfigDict, workdir: Path, *, force_config: bool = False
+) -> dict[str, Any]:
+    """Tries the settings of `config.tune` on held-out training images.
+
+    Each seed has one baseline, trained on what is not held out, beside which every
+    setting of every method is trained. The test split is not looked at.
+
+    Args:
+      config: The whole config.
+      workdir: Directory of `tune.json`, `.csv`, `.md` and `.svg`; a second call goes on
+        with what is missing.
+      force_config: Whether to go on although the config differs from a run's.
+
+    Returns:
+      What `tune.json` holds: by method, its settings with their scores, the best first.
+
+    Raises:
+      UserError: Something that the user can mend.
+      PreemptedError: The run was asked to stop; a second call goes on.
+    """
+    check_config(config)
+    check_search(config)
+    space = read_space(config)
+    for method in config.tune.methods:
+        next(propose(config, method, space))  # refuses one without anything to tune
+    journal = Journal(workdir)
+    with hold(workdir, warn=journal.warn):
+        return _tune(config, workdir, journal, space, force_config=force_config)
+
+
+def _tune(
+    config: ConfigDict,
+    workdir: Path,
+    journal: Journal,
+    space: dict[str, tuple[Any, ...]],
+    *,
+    force_config: bool,
+) -> dict[str, Any]:
+    seeds = range(config.seed, config.seed + config.tune.seeds)
+    held_out = _hold_out(config, workdir)
+    baselines = dict[int, ConfigDict]()
+    for seed in seeds:
+        baselines[seed] = _beside_baseline(held_out, workdir, seed)
+        if not is_given(held_out):
+            journal.say(f"seed {seed}: baseline")
+            alone = _of_seed(held_out, seed)
+            story.train(alone, _home(workdir, seed), force_config=force_config)
+    found = dict[str, list[dict[str, Any]]]()
+    for method in config.tune.methods:
+        tried = found[method] = list[dict[str, Any]]()
+        proposals = propose(config, method, space)
+        setting = next(proposals)
+        while True:
+            journal.say(f"{method}: {len(tried) + 1} of {config.tune.budget} at most")
+            rows = []
+            for seed in seeds:
+                directory = _home(workdir, seed) / _name(method, setting)
+                asked = _asked(baselines[seed], method, setting)
+                if not story.is_finished(directory, method):
+                    story.train(asked, directory, force_config=force_config)
+                rows.append(read_results(directory)[method])
+            tried.append(_scored(setting, rows))
+            _write(config, workdir, found)
+            try:
+                setting = proposals.send(tried[-1]["top1"])
+            except StopIteration:
+                break
+    result = _write(config, workdir, found)
+    if jax.process_index() == 0:
+        journal.say((workdir / "tune.md").read_text())
+    journal.say(f"Also {workdir}/tune.json, tune.csv and tune.svg")
+    return result
+
+
+def _write(
+    config: ConfigDict, workdir: Path, found: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    ranked = {
+        method: sorted(tried, key=lambda one: (-one["top1"], one["nll"]))
+        for method, tried in found.items()
+        if tried
+    }
+    seeds = [config.seed + k for k in range(config.tune.seeds)]
+    result = {"seeds": seeds, "methods": ranked}
+    if jax.process_index() == 0:
+        write_tuning(result, workdir)
+    return result
+
+
+def _scored(setting: Setting, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    top1s = [row["top1"] for row in rows]
+    return {
+        "setting": setting,
+        "top1": float(np.mean(top1s)),
+        "top1_by_seed": top1s,
+        "nll": float(np.mean([row["nll"] for row in rows])),
+    }
+
+
+def _hold_out(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """A config that is tested on held-out training images."""
+    result = copy.deepcopy(config)
+    result.data.holdout, result.data.test_on = 0, "test"
+    result.select = "last"
+    # It refuses whatever is wrong with the data before anything is trained.
+    size = len(open_experiment(result, workdir).dataset.train)
+    count = round(config.tune.holdout * size)
+    if not 0 < count < size:
+        raise UserError(
+            "config.tune.holdout",
+            got=f"{config.tune.holdout} of {size} training images",
+            expected="a share that leaves images on both sides",
+            remedy="--config.tune.holdout=0.2",
+        )
+    result.data.holdout, result.data.test_on = count, "holdout"
+    result.methods = ()
+    return result
+
+
+def _of_seed(config: ConfigDict, seed: int) -> ConfigDict:
+    result = copy.deepcopy(config)
+    result.seed = seed
+    return result
+
+
+def _beside_baseline(config: ConfigDict, workdir: Path, seed: int) -> ConfigDict:
+    """The config of a setting's run, which takes the seed's baseline as it is."""
+    result, home = _of_seed(config, seed), _home(workdir, seed)
+    if not is_given(config):
+        result.baseline.checkpoint = str(home / "baseline")
+        result.baseline.weights, result.baseline.replace_head = None, False
+    if result.baseline.cache != "none":
+        given = result.baseline.cache_dir
+        shared = Path(given) / f"seed{seed}" if given else home / "baseline_cache"
+        result.baseline.cache_dir = str(shared)
+    return result
+
+
+def _asked(beside: ConfigDict, method: str, setting: Setting) -> ConfigDict:
+    """The config of one setting's run."""
+    result = with_setting(beside, setting)
+    result.methods = (method,)
+    if result.baseline.cache_dir:
+        # The answers hold the confusing sets, which depend on it.
+        temperature = f"temperature{result.loss.temperature}"
+        result.baseline.cache_dir = str(Path(result.baseline.cache_dir) / temperature)
+    return result
+
+
+def _home(workdir: Path, seed: int) -> Path:
+    return workdir / f"seed{seed}"
+
+
+def _name(method: str, setting: Setting) -> str:
+    digest = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()
+    return f"{method.replace(':', '.')}-{digest[:10]}"
