@@ -242,6 +242,18 @@ def different_names(
     return of_each._replace(accepts=accepts, expected=expected)
 
 
+def count_or_share(*, example: float) -> Rule:
+    """A rule for a number of things or, below 1, their share; flags give floats."""
+
+    def accepts(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return 0 <= value < 1 or (value == value // 1 and value <= LARGEST_COUNT)
+
+    expected = "a whole number, at least 0; or a share, above 0 and below 1"
+    return Rule(accepts, expected, example)
+
+
 def flag(*, optional: bool = False) -> Rule:
     """A rule for True and False, and None where it is `optional`."""
     rule = Rule(lambda value: isinstance(value, bool), "True or False", True)

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.std = (0.2470, 0.2435, 0.2616)
     config.data.crop_padding = 4
     config.data.flip = True
+    config.data.holdout = 0.02
     config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
     config.baseline.model = "resnet18_small"
     config.clone.model = "resnet18_small"

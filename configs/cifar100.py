@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.data.std = (0.2675, 0.2565, 0.2761)
     config.data.crop_padding = 4
     config.data.flip = True
+    config.data.holdout = 0.02
     config.data.synthetic_classes = 100
     config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")
     config.baseline.model = "resnet32x4"

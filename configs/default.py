@@ -64,6 +64,10 @@ def get_config() -> ConfigDict:
     # The number of epochs between two checkpoints, each with an evaluation. The end of
     # a run is always saved.
     config.checkpoint_every_epochs = 1.0
+    # Whether every network is given one temperature, fitted on the images of
+    # config.data.holdout and folded into its classifier, so that its probabilities can
+    # be trusted. Its answers stay the same. Without such images nothing is done.
+    config.calibrate = True
     # The checkpoint that is reported: "last", or "best", the one that is best on the
     # images of config.data.holdout.
     config.select = "last"
@@ -301,9 +305,9 @@ def get_config() -> ConfigDict:
     config.data.split_seed = 0
     # The number of training images that are used of each class, the first ones. 0: all.
     config.data.examples_per_class = 0
-    # The number of training images that are kept aside for config.select = "best". 0:
-    # none.
-    config.data.holdout = 0
+    # The training images that are kept aside, for config.calibrate and
+    # config.select = "best": their number or, below 1, their share. 0: none.
+    config.data.holdout = 0.0
     # The images that all figures are measured on: "test", or "holdout", those of
     # config.data.holdout, so that settings can be tried without a look at the test
     # split. --mode=tune does that.

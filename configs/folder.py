@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
     config.data.flip = True
+    config.data.holdout = 0.02
     config.data.synthetic_shape = (256, 320, 3)
     config.methods = ("cross_entropy", "clone")
     config.baseline.model = "resnet18"

@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.data.std = (0.229, 0.224, 0.225)
     config.data.crop_padding = 8
     config.data.flip = True
+    config.data.holdout = 0.02
     config.data.synthetic_shape = (64, 64, 3)
     config.data.synthetic_classes = 200
     config.methods = ("cross_entropy", "label_smoothing", "distillation", "clone")

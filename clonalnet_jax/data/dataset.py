@@ -144,10 +144,11 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training examples that are kept and that are held out."""
     count = config.holdout
+    count = max(1, round(count * size)) if 0 < count < 1 else int(count)
     if not 0 <= count < size:
         raise UserError(
             "config.data.holdout",
-            got=str(count),
+            got=str(config.holdout),
             expected=f"0 to {size - 1}: there are {size} training images",
             remedy="a tenth of the training images is usual",
         )

@@ -17,10 +17,11 @@ from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.models.import_paths import is_frozen
 from clonalnet_jax.runtime.precision import refuse_x64
+from clonalnet_jax.trained.calibrated import fold_temperature
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.weights import read_weights
 from clonalnet_jax.workdir.checkpoints import read_meta
-from clonalnet_jax.workdir.directory import trained_runs
+from clonalnet_jax.workdir.directory import read_results, trained_runs
 
 _BATCH = 256
 
@@ -130,13 +131,17 @@ def load_classifier(
       mesh: Devices that the arrays go to.
 
     Returns:
-      The classifier, computing in float32.
+      The classifier, computing in float32, with the temperature that its run was
+      given folded in.
 
     Raises:
       UserError: There is no such run, or it cannot be read.
     """
     refuse_x64()
     network = _load(config, workdir, run, mesh)
+    temperature = read_results(workdir).get(run, {}).get("temperature")
+    if config.calibrate and temperature is not None:
+        network = fold_temperature(network, temperature)
     return Classifier(network, tuple(config.data.mean), tuple(config.data.std))
 
 

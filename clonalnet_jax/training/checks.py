@@ -72,6 +72,7 @@ RULES: dict[str, Rule] = {
     "deterministic": flag(),
     "log_every_steps": whole(1, example=50),
     "checkpoint_every_epochs": _positive(example=1.0),
+    "calibrate": flag(),
     "select": choice(("last", "best")),
     "baseline.model": NETWORK,
     "baseline.options": options(),

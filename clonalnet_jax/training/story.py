@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from clonalnet_jax.analysis.calibration import fit_temperature
 from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import count_parameters
+from clonalnet_jax.trained.calibrated import fold_temperature
 from clonalnet_jax.trained.network import Network, load_network
 from clonalnet_jax.training.baseline import (
     chance_limit,
     check_better_than_chance,
     given_baseline,
+    is_given,
     starting_weights,
 )
 from clonalnet_jax.training.cache import Cache
@@ -43,6 +47,9 @@ from clonalnet_jax.workdir.saved_logits import (
 )
 
 Figures = dict[str, dict[str, Any]]
+
+# Held-out images that a temperature needs. One that all are right by would be 0.
+_ENOUGH = 50
 
 
 def train(
@@ -191,17 +198,66 @@ def _measure(experiment: Experiment, name: str, network: Network) -> dict[str, A
     """Measures a network for its row of the results, and keeps its predictions."""
     meta, dataset = network.meta, experiment.dataset
     predictor = experiment.make_predictor(network.model)
-    predictions = SavedLogits(*predictor(network.variables, dataset.test))
+    held_out, temperature = None, None
     if len(dataset.holdout):
-        logits, labels = predictor(network.variables, dataset.holdout)
-        predictions = predictions._replace(holdout_logits=logits, holdout_labels=labels)
+        held_out = predictor(network.variables, dataset.holdout)
+        network, temperature = _calibrate(experiment, name, network, *held_out)
+    predictions = SavedLogits(*predictor(network.variables, dataset.test))
+    if held_out is not None:
+        logits, labels = held_out
+        predictions = predictions._replace(
+            holdout_logits=logits / np.float32(temperature or 1.0),
+            holdout_labels=labels,
+        )
     write_logits(experiment.workdir, name, predictions)
     speed = meta.timed_images / meta.timed_seconds if meta.timed_seconds else None
     return {
         **measure_logits(predictions.logits, predictions.labels),
+        **_before(predictions, temperature),
         "num_parameters": count_parameters(network.variables["params"]),
         "train_seconds": meta.train_seconds,
         "images_per_second": speed,
+    }
+
+
+def _calibrate(
+    experiment: Experiment,
+    name: str,
+    network: Network,
+    logits: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[Network, float | None]:
+    """A network with its temperature folded in, and that; None where it has none."""
+    config, journal = experiment.config, experiment.journal
+    if not config.calibrate:
+        return network, None
+    if name == "baseline" and is_given(config):
+        journal.say("baseline: not calibrated, since it may know the held-out images")
+        return network, None
+    right = int((logits.argmax(axis=-1) == labels).sum())
+    if len(labels) < _ENOUGH or right == len(labels):
+        few = f"{len(labels)} held-out images, {right} of them right, say too little"
+        journal.say(f"{name}: not calibrated: {few} (--config.data.holdout={_ENOUGH})")
+        return network, None
+    temperature = fit_temperature(logits, labels)
+    try:
+        return fold_temperature(network, temperature), temperature
+    except UserError as error:
+        journal.warn(f"{name}: not calibrated. {error}")
+        return network, None
+
+
+def _before(predictions: SavedLogits, temperature: float | None) -> dict[str, float]:
+    """The figures that a temperature has changed, as they were."""
+    if temperature is None:
+        return {}
+    raw = measure_logits(
+        predictions.logits * np.float32(temperature), predictions.labels
+    )
+    return {
+        "temperature": temperature,
+        "nll_uncalibrated": raw["nll"],
+        "ece_uncalibrated": raw["ece"],
     }
 
 
@@ -246,6 +302,25 @@ def _warn_of_chance(experiment: Experiment, name: str, row: dict[str, Any]) -> N
         journal.warn(f"{name}: {'; '.join(faults)}. Do not compare it as if it knew.")
 
 
+def _on_calibration(experiment: Experiment, results: Figures) -> str:
+    config = experiment.config
+    if not config.calibrate or config.data.test_on == "holdout":
+        return ""
+    if not len(experiment.dataset.holdout):
+        return (
+            "Probabilities are as trained: no images are held out to calibrate them by "
+            "(--config.data.holdout=0.02)"
+        )
+    found = [
+        f"{run} {row['temperature']:.2f}, ece {row['ece_uncalibrated']:.1f} -> "
+        f"{row['ece']:.1f} %"
+        for run, row in results.items()
+        if "temperature" in row
+    ]
+    held_out = f"{len(experiment.dataset.holdout):,} held-out training images"
+    return f"Temperatures, by {held_out}: {'; '.join(found)}" if found else ""
+
+
 def _describe(experiment: Experiment) -> str:
     config, dataset = experiment.config, experiment.dataset
     return (
@@ -260,5 +335,7 @@ def _describe(experiment: Experiment) -> str:
 def _show(experiment: Experiment) -> Figures:
     results = read_results(experiment.workdir)
     experiment.journal.table(results, _tested_on(experiment.config))
+    if note := _on_calibration(experiment, results):
+        experiment.journal.say(note)
     experiment.journal.say(f"Results, checkpoints and curves: {experiment.workdir}")
     return results

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.errors import UserError
 from clonalnet_jax.training import story
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.checks import check_config
@@ -127,20 +126,10 @@ def _scored(setting: Setting, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _hold_out(config: ConfigDict, workdir: Path) -> ConfigDict:
     """A config that is tested on held-out training images."""
     result = copy.deepcopy(config)
-    result.data.holdout, result.data.test_on = 0, "test"
-    result.select = "last"
+    result.data.holdout, result.data.test_on = config.tune.holdout, "holdout"
+    result.select, result.methods = "last", ()
     # It refuses whatever is wrong with the data before anything is trained.
-    size = len(open_experiment(result, workdir).dataset.train)
-    count = round(config.tune.holdout * size)
-    if not 0 < count < size:
-        raise UserError(
-            "config.tune.holdout",
-            got=f"{config.tune.holdout} of {size} training images",
-            expected="a share that leaves images on both sides",
-            remedy="--config.tune.holdout=0.2",
-        )
-    result.data.holdout, result.data.test_on = count, "holdout"
-    result.methods = ()
+    open_experiment(result, workdir)
     return result
 
 

@@ -194,8 +194,8 @@ def test_tuning_never_looks_at_the_test_split_and_goes_on(digits_config, tmp_pat
 
 
 def test_a_share_that_leaves_nothing_is_refused(digits_config, tmp_path):
-    digits_config.tune.holdout = 0.001
-    with pytest.raises(UserError, match=r"config\.tune\.holdout"):
+    digits_config.tune.holdout = 0.999
+    with pytest.raises(UserError, match=r"config\.data\.holdout"):
         tune(digits_config, tmp_path / "w")
 
 
