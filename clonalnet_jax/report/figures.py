@@ -11,6 +11,8 @@ from clonalnet_jax.analysis.reliability import Reliability, RiskCoverage
 from clonalnet_jax.errors import displayable
 from clonalnet_jax.report.rendering import Draw, Theme
 
+# Classes of a matrix whose counts fit into their cells.
+_WRITTEN = 12
 # Lines differ by more than their colours.
 _STYLES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
@@ -41,10 +43,19 @@ def draw_curves(
                 **_line(theme, run, clone, position),
             )
         axes.set(xlabel="step", ylabel=short(ylabel, 48))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xticks(
+            _ticks([step for steps, _ in curves.values() for step in steps])
+        )
         _legend(axes)
 
     return draw
+
+
+def _ticks(steps: Sequence[float]) -> list[float]:
+    """Five steps that were measured, evenly spread; the last is one of them."""
+    known = sorted(set(steps))
+    places = np.linspace(len(known) - 1, 0, min(5, len(known))).round().astype(int)
+    return [known[place] for place in sorted(set(places.tolist()))]
 
 
 def draw_pairs(
@@ -123,11 +134,30 @@ def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw
         axes.set(xlabel="answer", ylabel="true class")
         axes.grid(visible=False)
         axes.tick_params(length=0, labelsize=9 if len(names) <= 14 else 7)
+        if len(names) <= _WRITTEN:
+            _write_counts(axes, theme, matrix, max(1, top))
         bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.6, label="images")
         bar.outline.set_edgecolor(theme.grid)
         bar.locator = MaxNLocator(5, integer=True)
 
     return draw
+
+
+def _write_counts(axes: Axes, theme: Theme, matrix: np.ndarray, top: float) -> None:
+    """Writes what is not 0 into its cell, in the colour that stands out from it."""
+    for row, column in np.argwhere(matrix > 0):
+        count = matrix[row, column]
+        red, green, blue, _ = theme.colormap(count / top)
+        is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+        axes.text(
+            column,
+            row,
+            f"{count:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="#1f2328" if is_light else "#ffffff",
+        )
 
 
 def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -12,6 +12,8 @@ from PIL import Image
 
 from clonalnet_jax.report.evidence import Evidence, heat_maps
 
+LEAST_SIDE = 16
+"""Pixels of a side below which a heat map is fog over the whole image."""
 _SIDE = 112  # pixels that an image has at least and about, as it is shown
 _HEAT = mpl.colormaps["inferno"]  # even in lightness, whatever the eyes
 
@@ -99,7 +101,10 @@ def _exhibits(evidence: Evidence, indices: list[int]) -> list[Exhibit]:
 
 def _answers(evidence: Evidence, run: str, indices: Sequence[int]) -> list[Opinion]:
     answers = []
-    for index, heat in zip(indices, heat_maps(evidence, run, indices), strict=True):
+    heats: Iterable[np.ndarray | None] = [None] * len(indices)
+    if min(evidence.experiment.dataset.image_shape[:2]) >= LEAST_SIDE:
+        heats = heat_maps(evidence, run, indices)
+    for index, heat in zip(indices, heats, strict=True):
         logits = evidence.logits[run][index].astype(np.float64)
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()

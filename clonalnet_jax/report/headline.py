@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clonalnet_jax.analysis.significance import mcnemar
 from clonalnet_jax.report.evidence import Evidence
 from clonalnet_jax.report.page import Column, Headline, Table, Tile
@@ -10,6 +12,7 @@ from clonalnet_jax.report.seeds import several_seeds
 from clonalnet_jax.report.words import signed
 from clonalnet_jax.workdir.directory import read_comparison, read_results
 
+_RIVALS = {"cross_entropy": "plain retraining", "distillation": "distillation"}
 _ONE_SEED = (
     "One seed is one seed: McNemar's test says how far chance among these test images "
     "reaches, and nothing of what another initialisation or data order would change. "
@@ -50,6 +53,7 @@ def _one_seed(evidence: Evidence) -> tuple[str, list[Tile]]:
         if p < 0.05
         else "No difference shown: chance among the test images explains as much."
     )
+    verdict += _beside_rivals(evidence, after)
     tiles = [
         Tile("Baseline", f"{100 * before.mean():.2f} %", "top-1 on the test split"),
         Tile("Clone", f"{100 * after.mean():.2f} %", "top-1 on the test split"),
@@ -57,6 +61,18 @@ def _one_seed(evidence: Evidence) -> tuple[str, list[Tile]]:
         Tile("McNemar's p", f"{p:.2g}", f"exact, {mended + broken:,} images differ"),
     ]
     return verdict, tiles
+
+
+def _beside_rivals(evidence: Evidence, after: np.ndarray) -> str:
+    """What this seed says of the clone against plain retraining and distillation."""
+    parts = []
+    for run, name in _RIVALS.items():
+        if run in evidence.logits and run != evidence.clone:
+            before = evidence.right(run)
+            gain, p = 100 * (after.mean() - before.mean()), mcnemar(after, before).p
+            shown = "" if p < 0.05 else ", no difference shown"
+            parts.append(f"{signed(gain, 2)} points against {name}{shown}")
+    return f" It is at {'; '.join(parts)}." if parts else ""
 
 
 def _runs(results: dict[str, dict[str, Any]]) -> Table:

@@ -63,7 +63,7 @@ DARK = Theme(
     grid="#3d444d",
     baseline="#E69F00",
     clone="#56B4E9",
-    others=("#009E73", "#CC79A7", "#F0E442", "#D55E00", "#9198a1"),
+    others=("#009E73", "#CC79A7", "#F0E442", "#e6edf3", "#9198a1"),
     ramp=("#161b22", "#0072B2", "#56B4E9", "#ffffff"),
 )
 
@@ -77,10 +77,13 @@ class Rendered(NamedTuple):
     Attributes:
       light: SVG for a light page, without background.
       dark: SVG for a dark one.
+      name: Name of the files beside the page, without suffix; empty where there are
+        none.
     """
 
     light: bytes
     dark: bytes
+    name: str = ""
 
 
 def render(
@@ -103,7 +106,7 @@ def render(
     (dark,) = _export(draw, DARK, size, "svg")
     path.with_suffix(".svg").write_bytes(light)
     path.with_suffix(".png").write_bytes(pixels)
-    return Rendered(light, dark)
+    return Rendered(light, dark, path.name)
 
 
 def _export(

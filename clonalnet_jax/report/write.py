@@ -9,7 +9,7 @@ from clonalnet_jax.report import sections
 from clonalnet_jax.report.calibrated import calibration_section
 from clonalnet_jax.report.confused import confusion_section
 from clonalnet_jax.report.evidence import collect_evidence
-from clonalnet_jax.report.gallery import make_galleries
+from clonalnet_jax.report.gallery import LEAST_SIDE, make_galleries
 from clonalnet_jax.report.headline import make_headline
 from clonalnet_jax.report.page import render_page
 from clonalnet_jax.workdir.files import write_atomically
@@ -46,6 +46,7 @@ def write_report(
         curves=sections.training_section(evidence, figures),
         confusion=confusion,
         calibration=calibration_section(evidence, figures),
+        least_side=LEAST_SIDE,
         mended=mended,
         broken=broken,
         reproduce=sections.reproduce_section(evidence),

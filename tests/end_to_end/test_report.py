@@ -1,5 +1,6 @@
 """The report of a real run, seen by a real browser."""
 
+import base64
 import dataclasses
 import itertools
 import json
@@ -19,6 +20,7 @@ from clonalnet_jax.errors import UserError, displayable
 from clonalnet_jax.report import evidence, write_report
 from clonalnet_jax.workdir.saved_logits import SavedLogits, write_logits
 from clonalnet_jax.workdir.sealed import write_sealed
+from tests.marks import quickly
 
 pytestmark = pytest.mark.slow
 
@@ -335,3 +337,39 @@ def test_text_and_lines_stand_out_from_the_page():
                 assert contrast(colours[name], colours[background]) >= 4.5, name
         for colour in (theme.baseline, theme.clone, *theme.others):
             assert contrast(colour, colours["page"]) >= 3, colour
+
+
+@pytest.mark.parametrize("scheme", quickly(("light", "dark"), ("light",)))
+@pytest.mark.parametrize("width", quickly((400, 1280), (1280,)))
+def test_axe_finds_nothing_to_complain_of(browser, page, width, scheme):
+    axe_core_python = pytest.importorskip("axe_core_python", reason="needs [test]")
+    script = Path(axe_core_python.__file__).parent / "axe.min.js"
+    show(browser, page, width=width, scheme=scheme)
+    browser.execute_script(script.read_text())
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run().then(r => done(r.violations.map("
+        "  v => `${v.impact} ${v.id}: ${v.nodes[0].html}`)))"
+    )
+    assert found == []
+
+
+def test_on_paper_no_heading_is_left_alone_and_no_page_half_empty(
+    browser, page, tmp_path
+):
+    pypdf = pytest.importorskip("pypdf", reason="needs [test]")
+    show(browser, page)
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach(d => d.open = false)"
+    )
+    asked = {"printBackground": True, "paperWidth": 8.27, "paperHeight": 11.69}
+    printed = browser.execute_cdp_cmd("Page.printToPDF", asked)
+    (tmp_path / "page.pdf").write_bytes(base64.b64decode(printed["data"]))
+    pages = pypdf.PdfReader(tmp_path / "page.pdf").pages
+    assert len(pages) <= 9
+    headings = browser.execute_script(
+        "return [...document.querySelectorAll('h2,h3')].map(h => h.textContent.trim())"
+    )
+    for one in pages:
+        lines = [line for line in one.extract_text().splitlines() if line.strip()]
+        assert lines[-1].strip() not in headings

@@ -77,6 +77,7 @@ def page_of(name):
             "table": table,
             "risk": picture,
         },
+        least_side=16,
         mended=gallery,
         broken=Gallery(0, []),
         reproduce={"commands": [name, name], "environment": table, "config": table},
