@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
 
 import clonalnet_jax as cn
@@ -56,6 +57,29 @@ def test_logits_are_divided_and_answers_stay(name, rng):
 def test_a_network_that_goes_on_after_its_dense_layer_is_refused():
     with pytest.raises(UserError, match=r"config\.calibrate"):
         fold_temperature(network_of(Capped()), 2.0)
+
+
+class Net(nnx.Module):
+    """Its classifier is no layer of Flax Linen."""
+
+    def __init__(self, *, num_classes, rngs):
+        self.hidden = nnx.Linear(3072, 5, rngs=rngs)
+        self.head = nnx.Linear(5, num_classes, rngs=rngs)
+        self.scale = nnx.Param(jnp.ones(num_classes))
+
+    def __call__(self, images):
+        """Logits."""
+        return self.head(jax.nn.relu(self.hidden(images.reshape(len(images), -1))))
+
+
+def test_the_classifier_of_nnx_is_found(rng):
+    network = network_of(create_model("tests.trained.test_calibrated:Net", 5))
+    images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
+    folded = fold_temperature(network, 0.5)
+    before, after = (
+        np.asarray(eval_logits(n.model, n.variables, images)) for n in (network, folded)
+    )
+    np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
 
 
 @pytest.fixture
