@@ -19,7 +19,7 @@ _PAGES = {
     "benchmarks/README.md": "benchmarks.md",
 }
 """Files of the repository by the page that they become."""
-_LINK = re.compile(r"(\]\()([^)#:\s]+\.(?:md|svg))(#[^)\s]*)?(\))")
+_LINK = re.compile(r"(\]\()([^)#:\s]+\.(?:md|svg|py))(#[^)\s]*)?(\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -27,8 +27,18 @@ def on_files(files: Files, config: Any) -> Files:
     for source, page in _PAGES.items():
         content = (_ROOT / source).read_text()
         files.append(File.generated(config, page, content=content))
+    files.append(File.generated(config, "examples.md", content=_examples()))
     files.remove(files.src_uris["pages.py"])
     return files
+
+
+def _examples() -> str:
+    """The programs of examples/, one after the other."""
+    parts = ["# Examples"]
+    for path in sorted((_ROOT / "examples").glob("*.py")):
+        heading = f"## `{path.name}` {{#{path.stem}}}"
+        parts.append(f"{heading}\n\n```python\n{path.read_text()}```")
+    return "\n\n".join(parts) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -38,6 +48,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def replace(match: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        if path.startswith("examples/"):
+            return f"{match[1]}examples.md#{Path(path).stem}{match[4]}"
         target = _PAGES.get(path, path.removeprefix("docs/"))
         return f"{match[1]}{target}{match[3] or ''}{match[4]}"
 
