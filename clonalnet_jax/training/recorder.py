@@ -16,6 +16,10 @@ from clonalnet_jax.training.experiment import Experiment
 from clonalnet_jax.workdir.checkpoints import Meta
 
 
+class BrokeDownError(UserError):
+    """Training came to a value that is not finite."""
+
+
 class Recorder:
     """Gathers step metrics on the device and looks at them once in a while."""
 
@@ -89,10 +93,10 @@ class Recorder:
         """Leaves the time since the last step (evaluation, saving) out."""
         self._clock = time.perf_counter()
 
-    def _not_finite(self, what: str, step: int) -> UserError:
+    def _not_finite(self, what: str, step: int) -> BrokeDownError:
         rate = float(self._schedule(step - 1))
         directory = self._experiment.workdir / self.meta.method
-        return UserError(
+        return BrokeDownError(
             f"training of {self.meta.method} broke down",
             got=f"{what} at step {step}, learning rate {rate:.3g}",
             expected="finite values",

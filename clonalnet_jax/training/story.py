@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clonalnet_jax.analysis.calibration import fit_temperature
 from clonalnet_jax.analysis.metrics import measure_logits
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import count_parameters
@@ -231,6 +230,8 @@ def _calibrate(
     config, journal = experiment.config, experiment.journal
     if not config.calibrate:
         return network, None
+    from clonalnet_jax.analysis.calibration import fit_temperature  # imports SciPy
+
     if name == "baseline" and is_given(config):
         journal.say("baseline: not calibrated, since it may know the held-out images")
         return network, None

@@ -15,10 +15,11 @@ from clonalnet_jax.training import story
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.training.experiment import open_experiment
+from clonalnet_jax.training.recorder import BrokeDownError
 from clonalnet_jax.tuning.search import check_search, propose
 from clonalnet_jax.tuning.space import Setting, read_space, with_setting
 from clonalnet_jax.tuning.tables import write_tuning
-from clonalnet_jax.workdir.directory import read_results
+from clonalnet_jax.workdir.directory import check_workdir, read_results
 from clonalnet_jax.workdir.journal import Journal
 from clonalnet_jax.workdir.lock import hold
 
@@ -78,13 +79,15 @@ def _tune(
         setting = next(proposals)
         while True:
             journal.say(f"{method}: {len(tried) + 1} of {config.tune.budget} at most")
-            rows = []
-            for seed in seeds:
-                directory = _home(workdir, seed) / _name(method, setting)
-                asked = _asked(baselines[seed], method, setting)
-                if not story.is_finished(directory, method):
-                    story.train(asked, directory, force_config=force_config)
-                rows.append(read_results(directory)[method])
+            rows = [
+                _train(
+                    _asked(baselines[seed], method, setting),
+                    _home(workdir, seed) / _name(method, setting),
+                    journal,
+                    force_config=force_config,
+                )
+                for seed in seeds
+            ]
             tried.append(_scored(setting, rows))
             _write(config, workdir, found)
             try:
@@ -98,13 +101,27 @@ def _tune(
     return result
 
 
+def _train(
+    config: ConfigDict, directory: Path, journal: Journal, *, force_config: bool
+) -> dict[str, Any] | None:
+    """The figures of one setting's run; None where it broke down."""
+    (method,) = config.methods
+    if story.is_finished(directory, method) and not force_config:
+        check_workdir(directory, config)
+        return read_results(directory)[method]
+    try:
+        return story.train(config, directory, force_config=force_config)[method]
+    except BrokeDownError as error:
+        # That is an answer, too; the others are still to be tried.
+        journal.warn(str(error))
+        return None
+
+
 def _write(
     config: ConfigDict, workdir: Path, found: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
     ranked = {
-        method: sorted(tried, key=lambda one: (-one["top1"], one["nll"]))
-        for method, tried in found.items()
-        if tried
+        method: sorted(tried, key=_rank) for method, tried in found.items() if tried
     }
     seeds = [config.seed + k for k in range(config.tune.seeds)]
     result = {"seeds": seeds, "methods": ranked}
@@ -113,13 +130,20 @@ def _write(
     return result
 
 
-def _scored(setting: Setting, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    top1s = [row["top1"] for row in rows]
+def _rank(one: dict[str, Any]) -> tuple[float, float]:
+    return -one["top1"], float("inf") if one["nll"] is None else one["nll"]
+
+
+def _scored(setting: Setting, rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Means over seeds; nothing is right, and no nll known, where a run broke down."""
+    whole = [row for row in rows if row is not None]
+    top1s = [0.0 if row is None else row["top1"] for row in rows]
+    nlls = [] if len(whole) < len(rows) else [row["nll"] for row in whole]
     return {
         "setting": setting,
         "top1": float(np.mean(top1s)),
         "top1_by_seed": top1s,
-        "nll": float(np.mean([row["nll"] for row in rows])),
+        "nll": float(np.mean(nlls)) if nlls else None,
     }
 
 

@@ -68,7 +68,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         lines = [[*keys, "top-1 %", "nll"], ["---"] * (len(keys) + 2)]
         for one in tried[:_SHOWN]:
             values = [str(one["setting"][key]) for key in keys]
-            lines.append([*values, _top1(one), f"{one['nll']:.3f}"])
+            nll = "broke down" if one["nll"] is None else f"{one['nll']:.3f}"
+            lines.append([*values, _top1(one), nll])
         title = f"{displayable(method)}, the best of {len(tried)} settings:"
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"{title}\n\n{table}")

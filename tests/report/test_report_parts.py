@@ -96,7 +96,8 @@ def test_a_heat_map_brightens_what_it_is_about():
 def test_figures_are_the_same_files_every_time(tmp_path):
     draw = draw_pairs(["$a$ ↔ b", "c ↔ 犬"], [3, 2], [1, 2])
     first, second = (render(draw, tmp_path / name) for name in ("first", "second"))
-    assert first == second
+    assert first[:2] == second[:2]
+    assert (first.name, second.name) == ("first", "second")
     assert first.light != first.dark
     for suffix in ("svg", "png"):
         contents = {path.read_bytes() for path in tmp_path.glob(f"*.{suffix}")}

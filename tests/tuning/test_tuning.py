@@ -188,9 +188,28 @@ def test_tuning_never_looks_at_the_test_split_and_goes_on(digits_config, tmp_pat
         # As where it was stopped before this setting was done.
         (one / name).unlink(missing_ok=True)
     assert tune(config, tmp_path / "w") == result
+    config.optimizer.momentum = 0.8
+    with pytest.raises(UserError, match=r"config\.optimizer\.momentum"):
+        tune(config, tmp_path / "w")
     assert checkpoints == {
         p: p.stat().st_mtime_ns for p in home.rglob("_CHECKPOINT_METADATA")
     }
+
+
+@pytest.mark.slow
+def test_a_setting_that_breaks_down_is_the_last_and_ends_nothing(
+    digits_config, tmp_path
+):
+    config = copy.deepcopy(digits_config)
+    config.tune.methods, config.tune.holdout = ("cross_entropy",), 0.3
+    config.tune.space = ("optimizer.learning_rate=1e30,0.05",)
+    (found,) = tune(config, tmp_path / "w")["methods"].values()
+    last = found[-1]
+    assert last["setting"] == {"optimizer.learning_rate": 1e30}
+    assert last["nll"] is None
+    assert last["top1"] == 0.0
+    assert [one["nll"] is None for one in found] == [False, False, True]
+    assert "broke down" in (tmp_path / "w" / "tune.md").read_text()
 
 
 def test_a_share_that_leaves_nothing_is_refused(digits_config, tmp_path):

@@ -38,7 +38,11 @@ def test_a_config_comes_back_as_it_was_saved(workdir, config):
 
 def test_keys_that_are_newer_than_the_file_have_their_defaults(workdir, config):
     def forget(content):
-        del content["watchdog_minutes"], content["data"]["on_error"], content["dkd"]
+        del (
+            content["watchdog_minutes"],
+            content["data"]["on_error"],
+            content["logit_standardisation"],
+        )
 
     rewrite(workdir, forget)
     assert saved_config(workdir).to_dict() == config.to_dict()
