@@ -3,12 +3,13 @@
 import datetime
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.jupyter import JupyterMixin
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,10 +26,14 @@ from clonalnet_jax.workdir.records import METRICS, drop_after
 from clonalnet_jax.workdir.sealed import seal_log
 from clonalnet_jax.workdir.tensorboard import Board
 
+_COLUMNS = ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train")
+# What a narrow terminal shows first.
+_BY_WORTH = ("top-1 %", "nll", "ece %", "top-5 %", "parameters", "train")
+
 
 def results_table(
     results: Mapping[str, Mapping[str, Any]], on: str = "the test split"
-) -> Table:
+) -> "ResultsTable":
     """Puts the results of all runs side by side.
 
     Args:
@@ -36,23 +41,54 @@ def results_table(
       on: The images that they were measured on, in words.
 
     Returns:
-      A table for a terminal or a notebook.
+      A table for a terminal of any width, or a notebook.
     """
-    table = Table(title=f"Results on {displayable(on)}", title_justify="left")
-    table.add_column("run", overflow="fold")
-    for column in ("top-1 %", "top-5 %", "nll", "ece %", "parameters", "train"):
-        table.add_column(column, justify="right")
-    for run, row in results.items():
-        table.add_row(
-            Text(displayable(run)),
-            f"{row['top1']:.2f}",
-            f"{row['top5']:.2f}",
-            f"{row['nll']:.4f}",
-            f"{row['ece']:.2f}",
-            f"{row['num_parameters']:,}",
-            f"{row['train_seconds']:.0f} s",
-        )
-    return table
+    return ResultsTable(results, on)
+
+
+class ResultsTable(JupyterMixin):
+    """A table that leaves columns out, the last first, where they would not fit."""
+
+    def __init__(self, results: Mapping[str, Mapping[str, Any]], on: str) -> None:
+        """Takes what `results_table` does."""
+        self._on = on
+        self._cells = {
+            displayable(run): {
+                "top-1 %": f"{row['top1']:.2f}",
+                "nll": f"{row['nll']:.4f}",
+                "ece %": f"{row['ece']:.2f}",
+                "top-5 %": f"{row['top5']:.2f}",
+                "parameters": f"{row['num_parameters']:,}",
+                "train": f"{row['train_seconds']:.0f} s",
+            }
+            for run, row in results.items()
+        }
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        """Yields the table, and the names of the columns that it leaves out."""
+        shown = list(_BY_WORTH)
+        while len(shown) > 1 and self._width(shown) > options.max_width:
+            shown.pop()
+        table = Table(title=f"Results on {displayable(self._on)}", title_justify="left")
+        table.add_column("run", overflow="fold")
+        columns = [column for column in _COLUMNS if column in shown]
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True)
+        for run, cells in self._cells.items():
+            table.add_row(Text(run), *(cells[column] for column in columns))
+        yield table
+        if left_out := [column for column in _COLUMNS if column not in shown]:
+            yield Text(f"Too narrow for {', '.join(left_out)}: see results.json")
+
+    def _width(self, columns: Sequence[str]) -> int:
+        """The characters of a line, each cell with its margins and a border."""
+        widths = [max(map(len, ["run", *self._cells]))]
+        for column in columns:
+            texts = [cells[column] for cells in self._cells.values()]
+            widths.append(max(map(len, [column, *texts])))
+        return sum(width + 3 for width in widths) + 1
 
 
 # Without a terminal, seconds between two lines at least, but for evaluations.

@@ -31,7 +31,7 @@ def run(name, directory, *arguments):
 def test_they_are_short():
     lengths = {p.name: p.read_text().count("\n") for p in EXAMPLES.glob("*.py")}
     assert len(lengths) == 3
-    assert all(length <= 80 for length in lengths.values()), lengths
+    assert all(length <= 60 for length in lengths.values()), lengths
 
 
 def test_a_network_of_nnx_learns_from_arrays(tmp_path):

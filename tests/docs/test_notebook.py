@@ -8,13 +8,32 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from benchmarks.notebook_outputs import keep_outputs
+
 NOTEBOOK = Path(__file__).parent.parent.parent / "docs" / "notebook.ipynb"
 
 
-def test_it_is_kept_without_outputs():
+def test_it_is_kept_with_what_it_shows():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
+    _, *shown = (c.outputs for c in notebook.cells if c.cell_type == "code")
+    assert all(shown)
+    assert "Results on the test split" in str(shown[0])
+    text = NOTEBOOK.read_text()
+    assert len(text) < 100_000
+    assert "/tmp" not in text
+
+
+def test_a_page_is_too_large_to_be_kept():
+    cell = nbformat.v4.new_code_cell("1")
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": size * "x"})
+        for size in (10, 100_000)
+    ]
+    keep_outputs(nbformat.v4.new_notebook(cells=[cell]))
+    small, large = cell.outputs
+    assert small.data["text/html"] == 10 * "x"
+    assert large.data == {"text/plain": "(a page of 100 kB: run the cell)"}
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """What a run says where its output is no terminal."""
 
+import io
 from typing import ClassVar
 
 import pytest
+from rich.console import Console
 
 from clonalnet_jax.workdir import journal
 
@@ -89,3 +91,18 @@ def test_a_notebook_has_one_line_that_moves(tmp_path, monkeypatch, clock):
     assert shown.states[1].startswith("clone " + 8 * "━" + 12 * "─" + " 40/100")
     assert shown.states[-1].startswith("clone " + 20 * "━" + " 100/100")
     assert shown.states[-1].endswith("test top-1 60.0 %")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_name_is_broken_in_a_narrow_terminal(width):
+    row = dict.fromkeys(("top1", "top5", "nll", "ece", "train_seconds"), 12.5)
+    row |= {"num_parameters": 25_557_032}
+    names = ("baseline", "clone_without_negentropy", "logit_standardisation")
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(journal.results_table(dict.fromkeys(names, row)))
+    text = console.export_text()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert all(name in text for name in names)
+    assert "top-1 %" in text
+    assert "…" not in text
+    assert ("see results.json" in " ".join(text.split())) == (width < 90)
