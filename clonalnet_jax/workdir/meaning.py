@@ -73,6 +73,10 @@ def name_experiment(config: ConfigDict) -> str:
         for key, value in sorted(_values(config).items())
         if key not in FREE_KEYS and (key not in known or known[key] != value)
     }
+    count = shaping.get("data.holdout", 0.5)
+    if count >= 1:
+        # It was a whole number before it could be a share.
+        shaping["data.holdout"] = int(count)
     digest = hashlib.sha256(json.dumps(shaping).encode()).hexdigest()[:12]
     return f"seed {config.seed}, config {digest}"
 

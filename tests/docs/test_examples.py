@@ -45,7 +45,7 @@ def test_the_loss_helps_where_the_page_says_that_it_does():
     names = runpy.run_path(str(EXAMPLES / "only_the_loss.py"))
     gains = np.subtract(names["ours"], names["plain"])
     assert len(gains) == 5
-    assert gains.mean() > 0.7  # of 1.43 on one CPU
+    assert gains.mean() > 0.7  # of 1.41 on one CPU
 
 
 def test_a_clone_of_timm_goes_back_in_interop(tmp_path, rng):

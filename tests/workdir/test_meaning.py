@@ -1,6 +1,7 @@
 """What a config means, and runs that are taken for another config's."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -118,3 +119,11 @@ def test_what_an_older_version_has_written_is_taken_as_it_is(
             meta = dataclasses.replace(META, step=10)
             checkpoints.save(make_state(mesh), meta, {"top1": 50.0})
     assert read_meta(tmp_path / "clone", run="clone").step == 10
+
+
+def test_a_number_of_held_out_images_is_named_as_before_it_could_be_a_share():
+    digest = hashlib.sha256(b'{"data.holdout": 40}').hexdigest()[:12]
+    config = cn.config("default", data={"holdout": 40})
+    assert name_experiment(config) == f"seed 0, config {digest}"
+    share = cn.config("default", data={"holdout": 0.5})
+    assert name_experiment(share) != name_experiment(config)
