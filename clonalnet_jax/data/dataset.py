@@ -144,8 +144,8 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training examples that are kept and that are held out."""
     count = config.holdout
-    count = max(1, round(count * size)) if 0 < count < 1 else int(count)
-    if not 0 <= count < size:
+    count = round(count * size) if 0 < count < 1 else int(count)
+    if not 0 <= count < size or (config.test_on == "holdout" and not count):
         raise UserError(
             "config.data.holdout",
             got=str(config.holdout),
