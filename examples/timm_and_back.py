@@ -18,6 +18,7 @@ parser.add_argument("weights", help="timm:<name>, or a file")
 parser.add_argument("images", help="folder with train/<class> and test/<class>")
 parser.add_argument("--baseline", default="resnet34", help="what the weights are of")
 parser.add_argument("--clone", default="resnet18", help="the smaller network")
+parser.add_argument("--min_top1", type=float, help="what its author states, or less")
 parser.add_argument("--epochs", type=float, default=90.0)
 parser.add_argument("--batch_size", type=int, default=256)
 parser.add_argument("--workdir", default="runs/timm")
@@ -27,7 +28,11 @@ if __name__ == "__main__":
     config = cn.config(
         "weights",
         data={"path": asked.images, "like_weights": asked.weights.startswith("timm:")},
-        baseline={"model": asked.baseline, "weights": asked.weights},
+        baseline={
+            "model": asked.baseline,
+            "weights": asked.weights,
+            "min_top1": asked.min_top1,
+        },
         clone={"model": asked.clone},
         epochs=asked.epochs,
         batch_size=asked.batch_size,

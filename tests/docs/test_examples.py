@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 pytestmark = pytest.mark.slow
@@ -46,24 +45,3 @@ def test_the_loss_helps_where_the_page_says_that_it_does():
     gains = np.subtract(names["ours"], names["plain"])
     assert len(gains) == 5
     assert gains.mean() > 0.7  # of 1.41 on one CPU
-
-
-def test_a_clone_of_timm_goes_back_in_interop(tmp_path, rng):
-    timm = pytest.importorskip("timm", reason="needs [interop]")
-    from safetensors.torch import save_file
-
-    for split, count in (("train", 8), ("test", 4)):
-        for label in ("cat", "dog"):
-            directory = tmp_path / split / label
-            directory.mkdir(parents=True)
-            for k in range(count):
-                pixels = rng.integers(256, size=(64, 64, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(directory / f"{k}.png")
-    network = timm.create_model("resnet18", num_classes=2)
-    save_file(network.state_dict(), tmp_path / "model.safetensors")
-    given = tmp_path / "model.safetensors", tmp_path
-    small = "--baseline=resnet18", "--epochs=1", "--batch_size=8"
-    out = run("timm_and_back.py", tmp_path, *given, *small)
-    off = re.search(r"off by (\S+) at most", out)
-    assert off is not None
-    assert float(off[1]) < 1e-3
