@@ -212,12 +212,12 @@ def _markdown(result: Mapping[str, Any]) -> str:
         [run, *(_plus_minus(of_run[name], METRICS[name][1]) for name in METRICS)]
         for run, of_run in result["methods"].items()
     ]
-    parts = [_table(headings, rows)]
+    parts = [markdown_table(headings, rows)]
     for reference, found in result["differences"].items():
         parts.append(f"Top-1 minus {REFERENCES[reference]}:")
         headings = ["run", "difference", "95 % interval", "p (t)", "p (Holm)"]
         headings += ["p (flip)", "detectable", "McNemar", "verdict"]
-        parts.append(_table(headings, [_row(*item) for item in found.items()]))
+        parts.append(markdown_table(headings, [_row(*item) for item in found.items()]))
     return "\n\n".join([*parts, result["caption"]]) + "\n"
 
 
@@ -252,7 +252,16 @@ def _plus_minus(mean: Mapping[str, Any], digits: int) -> str:
     return text if error is None else f"{text} ± {error:.{digits}f}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Writes a table in Markdown, whatever the cells hold.
+
+    Args:
+      headings: The cells of the first line.
+      rows: The lines below, each with as many cells.
+
+    Returns:
+      The lines, without a last newline.
+    """
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 

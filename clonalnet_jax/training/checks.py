@@ -232,8 +232,8 @@ def _check_methods(config: ConfigDict) -> None:
     for name, variant in variants.items():
         for key, value in variant.setting.items():
             RULES[key].check(f"config.variants {name}: config.{key}", value)
-    for key in ("methods", "compare.methods"):
-        names = config.methods if key == "methods" else config.compare.methods
+    asked = {"methods": config.methods, "compare.methods": config.compare.methods}
+    for key, names in asked.items():
         for name in names:
             if name not in METHODS and name not in variants and not is_own(name):
                 known = [*METHODS, *variants]

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,18 +96,13 @@ def _distillation(config: ConfigDict) -> Method:
     """Hinton et al. 2015: `(1 - w) CE + w T^2 KL`; the baseline is the teacher."""
     temperature, weight = config.distillation.temperature, config.distillation.weight
 
-    def loss_fn(
-        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        del epoch
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.distillation_loss(
+    def soft_fn(logits: Array, baseline_logits: Array, labels: Array) -> Array:
+        del labels
+        return losses.distillation_loss(
             logits, baseline_logits, temperature=temperature
         )
-        loss = (1 - weight) * hard + weight * soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
-    return Method(loss_fn, needs_baseline=True)
+    return _distilling(soft_fn, hard=1 - weight, soft=weight)
 
 
 def _dkd(config: ConfigDict) -> Method:
@@ -118,11 +113,8 @@ def _dkd(config: ConfigDict) -> Method:
     """
     dkd = config.dkd
 
-    def loss_fn(
-        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.decoupled_distillation_loss(
+    def soft_fn(logits: Array, baseline_logits: Array, labels: Array) -> Array:
+        return losses.decoupled_distillation_loss(
             logits,
             baseline_logits,
             labels,
@@ -130,52 +122,40 @@ def _dkd(config: ConfigDict) -> Method:
             target_weight=dkd.target_weight,
             non_target_weight=dkd.non_target_weight,
         )
-        begun = jnp.floor(epoch) + 1
-        ramp = jnp.minimum(begun / dkd.warmup_epochs, 1) if dkd.warmup_epochs else 1.0
-        loss = dkd.cross_entropy_weight * hard + ramp * soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
-    return Method(loss_fn, needs_baseline=True)
+    return _distilling(
+        soft_fn, hard=dkd.cross_entropy_weight, warmup_epochs=dkd.warmup_epochs
+    )
 
 
 def _logit_standardisation(config: ConfigDict) -> Method:
     """Distillation of standardised logits, CVPR 2024, with the authors' weights."""
     chosen = config.logit_standardisation
 
-    def loss_fn(
-        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        del epoch
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.standardised_distillation_loss(
+    def soft_fn(logits: Array, baseline_logits: Array, labels: Array) -> Array:
+        del labels
+        return losses.standardised_distillation_loss(
             logits, baseline_logits, temperature=chosen.temperature
         )
-        loss = chosen.cross_entropy_weight * hard + chosen.weight * soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
-    return Method(loss_fn, needs_baseline=True)
+    return _distilling(soft_fn, hard=chosen.cross_entropy_weight, soft=chosen.weight)
 
 
 def _dist(config: ConfigDict) -> Method:
     """Distillation of correlations, NeurIPS 2022, beside the cross-entropy."""
     dist = config.dist
 
-    def loss_fn(
-        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        del epoch
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.correlation_distillation_loss(
+    def soft_fn(logits: Array, baseline_logits: Array, labels: Array) -> Array:
+        del labels
+        return losses.correlation_distillation_loss(
             logits,
             baseline_logits,
             temperature=dist.temperature,
             inter_weight=dist.inter_weight,
             intra_weight=dist.intra_weight,
         )
-        loss = dist.cross_entropy_weight * hard + soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
-    return Method(loss_fn, needs_baseline=True)
+    return _distilling(soft_fn, hard=dist.cross_entropy_weight)
 
 
 def _born_again(config: ConfigDict) -> Method:
@@ -184,39 +164,57 @@ def _born_again(config: ConfigDict) -> Method:
     The labels themselves are left out, as in the authors' BAN; with a weight for them
     it is their BAN+L.
     """
-    weight = config.born_again.cross_entropy_weight
 
-    def loss_fn(
-        logits: Array, baseline_logits: Array, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        del epoch
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.distillation_loss(logits, baseline_logits, temperature=1.0)
-        loss = weight * hard + soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
+    def soft_fn(logits: Array, baseline_logits: Array, labels: Array) -> Array:
+        del labels
+        return losses.distillation_loss(logits, baseline_logits, temperature=1.0)
 
-    return Method(loss_fn, needs_baseline=True)
+    return _distilling(soft_fn, hard=config.born_again.cross_entropy_weight)
 
 
 def _teacher_free(config: ConfigDict) -> Method:
     """Tf-KD, CVPR 2020: `(1 - w) CE + w KL` from a teacher that is made up."""
     chosen = config.teacher_free
 
-    def loss_fn(
-        logits: Array, baseline_logits: None, labels: Array, epoch: ArrayLike = OVER
-    ) -> Terms:
-        del baseline_logits, epoch
-        hard = _cross_entropy_of(logits, labels)
-        soft = losses.virtual_teacher_loss(
+    def soft_fn(logits: Array, baseline_logits: None, labels: Array) -> Array:
+        del baseline_logits
+        return losses.virtual_teacher_loss(
             logits,
             labels,
             temperature=chosen.temperature,
             correct_probability=chosen.correct_probability,
         )
-        loss = (1 - chosen.weight) * hard + chosen.weight * soft
-        return {"loss": loss, "cross_entropy": hard, "distillation": soft}
 
-    return Method(loss_fn, needs_baseline=False)
+    weight = chosen.weight
+    return _distilling(soft_fn, hard=1 - weight, soft=weight, needs_baseline=False)
+
+
+def _distilling(
+    soft_fn: Callable[[Array, Any, Array], Array],
+    *,
+    hard: float,
+    soft: float = 1.0,
+    warmup_epochs: float = 0.0,
+    needs_baseline: bool = True,
+) -> Method:
+    """A weighted sum of the cross-entropy with the labels and of a teacher's term.
+
+    The weight of the teacher's term grows over `warmup_epochs`, in equal parts, one at
+    the start of each.
+    """
+
+    def loss_fn(
+        logits: Array, baseline_logits: Any, labels: Array, epoch: ArrayLike = OVER
+    ) -> Terms:
+        of_labels = _cross_entropy_of(logits, labels)
+        of_teacher = soft_fn(logits, baseline_logits, labels)
+        weight: ArrayLike = soft
+        if warmup_epochs:
+            weight = soft * jnp.minimum((jnp.floor(epoch) + 1) / warmup_epochs, 1)
+        loss = hard * of_labels + weight * of_teacher
+        return {"loss": loss, "cross_entropy": of_labels, "distillation": of_teacher}
+
+    return Method(loss_fn, needs_baseline)
 
 
 def _clone(

@@ -16,6 +16,7 @@ from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.recorder import BrokeDownError
+from clonalnet_jax.training.variants import with_values
 from clonalnet_jax.tuning.search import check_search, propose
 from clonalnet_jax.tuning.space import Setting, read_space, with_setting
 from clonalnet_jax.tuning.tables import write_tuning
@@ -70,7 +71,7 @@ def _tune(
         baselines[seed] = _beside_baseline(held_out, workdir, seed)
         if not is_given(held_out):
             journal.say(f"seed {seed}: baseline")
-            alone = _of_seed(held_out, seed)
+            alone = with_values(held_out, {"seed": seed})
             story.train(alone, _home(workdir, seed), force_config=force_config)
     found = dict[str, list[dict[str, Any]]]()
     for method in config.tune.methods:
@@ -157,15 +158,9 @@ def _hold_out(config: ConfigDict, workdir: Path) -> ConfigDict:
     return result
 
 
-def _of_seed(config: ConfigDict, seed: int) -> ConfigDict:
-    result = copy.deepcopy(config)
-    result.seed = seed
-    return result
-
-
 def _beside_baseline(config: ConfigDict, workdir: Path, seed: int) -> ConfigDict:
     """The config of a setting's run, which takes the seed's baseline as it is."""
-    result, home = _of_seed(config, seed), _home(workdir, seed)
+    result, home = with_values(config, {"seed": seed}), _home(workdir, seed)
     if not is_given(config):
         result.baseline.checkpoint = str(home / "baseline")
         result.baseline.weights, result.baseline.replace_head = None, False

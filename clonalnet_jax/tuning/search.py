@@ -1,7 +1,7 @@
 """Which setting is tried next: the grid in its order, or what Optuna proposes."""
 
-import warnings
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -55,44 +55,32 @@ def check_search(config: ConfigDict) -> None:
 
 
 def _with_optuna(
-    config: ConfigDict, space: dict[str, Sequence[Any]], first: Setting
+    config: ConfigDict, space: dict[str, tuple[Any, ...]], first: Setting
 ) -> Proposals:
     """Its tree-structured Parzen estimator over the listed values."""
     optuna = _import_optuna()
-    with warnings.catch_warnings():
-        # Tuples and the like are no worse than numbers: only their order is unknown.
-        warnings.simplefilter("ignore")
-        sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=4)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        # By position, which holds values of any type.
-        lists = {key: tuple(values) for key, values in space.items()}
-        kinds = {
-            key: optuna.distributions.IntDistribution(0, len(values) - 1)
-            for key, values in lists.items()
-        }
-        places = {key: lists[key].index(value) for key, value in first.items()}
-        study.enqueue_trial(places)
-        scores = dict[tuple[int, ...], float]()
-        size = _size(lists)
-        # It may ask for the same again, which costs nothing, but not for ever.
-        for _ in range(20 * config.tune.budget):
-            if len(scores) >= min(config.tune.budget, size):
-                return
-            trial = study.ask(kinds)
-            point = tuple(trial.params[key] for key in lists)
-            if point not in scores:
-                scores[point] = yield {
-                    key: lists[key][place]
-                    for key, place in zip(lists, point, strict=True)
-                }
-            study.tell(trial, scores[point])
-
-
-def _size(lists: dict[str, tuple[Any, ...]]) -> int:
-    size = 1
-    for values in lists.values():
-        size *= len(values)
-    return size
+    sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=4)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    # By position, which holds values of any type.
+    kinds = {
+        key: optuna.distributions.IntDistribution(0, len(values) - 1)
+        for key, values in space.items()
+    }
+    study.enqueue_trial({key: space[key].index(value) for key, value in first.items()})
+    scores = dict[tuple[int, ...], float]()
+    most = min(config.tune.budget, math.prod(map(len, space.values())))
+    # It may ask for the same again, which costs nothing, but not for ever.
+    for _ in range(20 * config.tune.budget):
+        if len(scores) >= most:
+            return
+        trial = study.ask(kinds)
+        point = tuple(trial.params[key] for key in space)
+        if point not in scores:
+            scores[point] = yield {
+                key: values[place]
+                for (key, values), place in zip(space.items(), point, strict=True)
+            }
+        study.tell(trial, scores[point])
 
 
 def _import_optuna() -> Any:

@@ -10,6 +10,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from clonalnet_jax.analysis.significance import mean_over_seeds
+from clonalnet_jax.comparing.tables import markdown_table
 from clonalnet_jax.errors import csv_cell, displayable
 from clonalnet_jax.training.variants import Variant, as_variant
 from clonalnet_jax.tuning.space import as_flags
@@ -65,13 +67,13 @@ def to_markdown(result: dict[str, Any]) -> str:
     parts = []
     for method, tried in result["methods"].items():
         keys = list(tried[0]["setting"])
-        lines = [[*keys, "top-1 %", "nll"], ["---"] * (len(keys) + 2)]
+        lines = []
         for one in tried[:_SHOWN]:
             values = [str(one["setting"][key]) for key in keys]
             nll = "broke down" if one["nll"] is None else f"{one['nll']:.3f}"
             lines.append([*values, _top1(one), nll])
         title = f"{displayable(method)}, the best of {len(tried)} settings:"
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = markdown_table([*keys, "top-1 %", "nll"], lines)
         parts.append(f"{title}\n\n{table}")
     count = len(result["seeds"])
     parts.append(
@@ -114,10 +116,7 @@ def _top1(one: dict[str, Any]) -> str:
 
 
 def _error(one: dict[str, Any]) -> float | None:
-    values = one["top1_by_seed"]
-    if len(values) < 2:
-        return None
-    return float(np.std(values, ddof=1) / len(values) ** 0.5)
+    return mean_over_seeds(one["top1_by_seed"]).standard_error
 
 
 def _csv(result: dict[str, Any]) -> str:
