@@ -2,7 +2,7 @@
 
     python benchmarks/results_figure.py --figure=docs/results.svg
 
-Each table with a row `clone` is a line for each of its references. The colours suit a
+Each row `clone` or `clone_tuned` of a table is a line for each of its references. The colours suit a
 light and a dark page.
 """
 
@@ -62,10 +62,12 @@ def read(text: str) -> list[Line]:
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         if cells[0] == "run":
             columns = [re.sub(r"minus | \(.*", "", cell) for cell in cells]
-        if cells[0] != "clone":
+        if cells[0] not in ("clone", "clone_tuned"):
             continue
         first, *others = [v for k, v in sorted(headings.items()) if k > 1]
         section = ", ".join([first, *(v[0].lower() + v[1:] for v in others)])
+        if cells[0] == "clone_tuned":
+            section += ", as tuned"
         for column, cell in zip(columns, cells, strict=False):
             if match := _INTERVAL.match(cell):
                 mean, low, high = map(float, match.groups()[1:])
