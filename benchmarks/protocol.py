@@ -4,8 +4,8 @@
 
 The first table has every run; a difference is bold where the paired t-test, corrected
 (Holm) for the methods of its column, is below 0.05. The second is the protocol's test:
-the tuned clone against its baseline, plain retraining and the best distillation, corrected
-for all series named and the three of each.
+the tuned clone against its baseline, plain retraining and the best distillation,
+corrected for all series named and the three of each.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def decision_table(
     ]
     corrected = holm([_p(difference) for _, _, difference in tested])
     rows = [
-        [str(number), f"minus {reference}", _interval(difference), f"{p:.1g}"]
+        [str(number), f"minus {reference}", _interval(difference), f"{p:.2g}"]
         for (number, reference, difference), p in zip(tested, corrected, strict=True)
     ]
     return markdown_table(
