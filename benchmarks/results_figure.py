@@ -2,8 +2,8 @@
 
     python benchmarks/results_figure.py --figure=docs/results.svg
 
-Each row `clone` or `clone_tuned` of a table is a line for each of its references. The colours suit a
-light and a dark page.
+Each row `clone` or `clone_tuned` of a table is a line for each of its references. The
+colours suit a light and a dark page.
 """
 
 import argparse
