@@ -10,77 +10,72 @@ corrected for all series named and the three of each.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax.analysis.significance import (
-    Difference,
-    holm,
-    mean_over_seeds,
-    paired_difference,
-)
-from clonalnet_jax.comparing.seeds import SEED_FILE, SeedFigures, read_seed
-from clonalnet_jax.comparing.tables import markdown_table
+from clonalnet_jax.analysis.significance import holm
+from clonalnet_jax.comparing.gathering import read_seeds
+from clonalnet_jax.comparing.tables import markdown_table, tabulate_seeds
+from clonalnet_jax.errors import UserError
+from clonalnet_jax.workdir.saved_config import resolve
 
 _LEVEL = 0.05
 
 
-def read_series(directory: Path) -> list[SeedFigures]:
-    """Reads the seeds of a series, in their order.
+def read_series(directory: Path, rival: str) -> dict[str, Any]:
+    """Compares the runs of a series with its four references.
 
     Args:
       directory: The series, with a folder for each seed.
+      rival: The tuned distillation that had the highest score in the tuning.
 
     Returns:
-      What the seeds measured.
+      What `tables.tabulate_seeds` does.
+
+    Raises:
+      UserError: There are no seeds, or they do not belong together.
     """
-    found = [read_seed(file) for file in directory.glob(f"*/{SEED_FILE}")]
-    return sorted(found, key=lambda figures: figures.seed)
+    seeds = read_seeds([directory])
+    references = ("baseline", "cross_entropy", "distillation", rival)
+    return tabulate_seeds(resolve(seeds[0].config), seeds, references=references)
 
 
-def runs_table(seeds: Sequence[SeedFigures], rival: str) -> str:
+def runs_table(result: Mapping[str, Any], rival: str) -> str:
     """Tabulates every run of a series against four references.
 
     Args:
-      seeds: The figures of the series' seeds.
-      rival: The tuned distillation that had the highest score in the tuning.
+      result: The series, of `read_series`.
+      rival: The tuned distillation among its references.
 
     Returns:
       The table, in Markdown.
     """
-    references = {
-        "baseline": "baseline",
-        "cross_entropy": "retraining",
-        "distillation": "distillation",
-        rival: "best tuned distillation",
-    }
-    columns = [_column(seeds, reference) for reference in references]
+    names = {"cross_entropy": "retraining", rival: "best tuned distillation"}
     rows = []
-    for run in seeds[0].metrics:
-        score = mean_over_seeds(_values(seeds, run, "top1"))
+    for run, means in result["methods"].items():
+        differences = [
+            "" if run == reference else _difference(found[run]["top1"])
+            for reference, found in result["differences"].items()
+        ]
+        top1 = f"{means['top1']['mean']:.2f} ± {means['top1']['standard_error']:.2f}"
         others = [
-            f"{np.mean(_values(seeds, run, name)):.{digits}f}"
+            f"{means[name]['mean']:.{digits}f}"
             for name, digits in (("nll", 3), ("nll_scaled", 3), ("ece", 1))
         ]
-        differences = [column.get(run, "") for column in columns]
-        top1 = f"{score.mean:.2f} ± {score.standard_error or 0.0:.2f}"
         rows.append([run, top1, *differences, *others])
-    first, *rest = (f"minus {name}" for name in references.values())
+    first, *rest = (f"minus {names.get(one, one)}" for one in result["differences"])
     headings = ["run", "top-1 %", f"{first} (95 % interval)", *rest]
     return markdown_table([*headings, "nll", "nll, scaled", "ece %"], rows)
 
 
-def decision_table(
-    series: Sequence[Sequence[SeedFigures]], clone: str, rival: str
-) -> str:
+def decision_table(series: Sequence[Mapping[str, Any]], clone: str, rival: str) -> str:
     """Tabulates the protocol's test.
 
     Args:
-      series: The figures of each series' seeds.
+      series: Each series, of `read_series`.
       clone: The clone that is tested.
       rival: The best distillation.
 
@@ -88,13 +83,13 @@ def decision_table(
       The table, in Markdown; p is corrected over all its rows.
     """
     tested = [
-        (number, reference, _difference(seeds, clone, reference))
-        for number, seeds in enumerate(series, 1)
+        (str(number), reference, result["differences"][reference][clone]["top1"])
+        for number, result in enumerate(series, 1)
         for reference in ("baseline", "cross_entropy", rival)
     ]
-    corrected = holm([_p(difference) for _, _, difference in tested])
+    corrected = holm([difference["p_t"] for _, _, difference in tested])
     rows = [
-        [str(number), f"minus {reference}", _interval(difference), f"{p:.2g}"]
+        [number, f"minus {reference}", _interval(difference), f"{p:.2g}"]
         for (number, reference, difference), p in zip(tested, corrected, strict=True)
     ]
     return markdown_table(
@@ -102,40 +97,15 @@ def decision_table(
     )
 
 
-def _column(seeds: Sequence[SeedFigures], reference: str) -> dict[str, str]:
-    """The differences from a reference, by run."""
-    runs = [run for run in seeds[0].metrics if run != reference]
-    found = [_difference(seeds, run, reference) for run in runs]
-    # The baseline is no method that is compared, unless it is the reference.
-    methods = [run for run in runs if run != "baseline"]
-    p_values = dict(zip(runs, map(_p, found), strict=True))
-    corrected = dict(
-        zip(methods, holm([p_values[run] for run in methods]), strict=True)
-    )
-    texts = {}
-    for run, difference in zip(runs, found, strict=True):
-        text = _interval(difference)
-        shown = corrected.get(run, p_values[run]) < _LEVEL
-        texts[run] = f"**{text}**" if shown else text
-    return texts
+def _difference(found: Mapping[str, Any]) -> str:
+    """A difference, bold where the test that is corrected, if it is, shows it."""
+    p = found["p_t"] if found["p_holm"] is None else found["p_holm"]
+    text = _interval(found)
+    return f"**{text}**" if p < _LEVEL else text
 
 
-def _difference(seeds: Sequence[SeedFigures], run: str, reference: str) -> Difference:
-    return paired_difference(
-        _values(seeds, run, "top1"), _values(seeds, reference, "top1")
-    )
-
-
-def _values(seeds: Sequence[SeedFigures], run: str, name: str) -> list[float]:
-    return [figures.metrics[run][name] for figures in seeds]
-
-
-def _p(difference: Difference) -> float:
-    return 1.0 if difference.p_t is None else difference.p_t
-
-
-def _interval(difference: Difference) -> str:
-    return f"{difference.mean:+.2f} ({difference.low:+.2f} to {difference.high:+.2f})"
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
 
 
 def main() -> None:
@@ -145,9 +115,16 @@ def main() -> None:
     parser.add_argument("--rival", required=True)
     parser.add_argument("--clone", default="clone_tuned")
     asked = parser.parse_args()
-    series = [read_series(directory) for directory in asked.series]
-    for directory, seeds in zip(asked.series, series, strict=True):
-        print(f"{directory}, {len(seeds)} seeds\n\n{runs_table(seeds, asked.rival)}\n")
+    try:
+        series = [read_series(one, asked.rival) for one in asked.series]
+    except UserError as error:
+        parser.error(str(error))
+    for directory, result in zip(asked.series, series, strict=True):
+        for run in (asked.rival, asked.clone):
+            if run not in result["methods"]:
+                parser.error(f"{run} is none of {', '.join(result['methods'])}")
+        seeds = len(result["seeds"])
+        print(f"{directory}, {seeds} seeds\n\n{runs_table(result, asked.rival)}\n")
     print(decision_table(series, asked.clone, asked.rival))
 
 

@@ -34,6 +34,24 @@ def gather(paths: Sequence[Path], workdir: Path) -> tuple[dict[str, Any], str]:
       UserError: There are no such files, one is damaged, or two are of one seed, of
         other configs, other methods or other test images.
     """
+    seeds = read_seeds(paths)
+    workdir.mkdir(parents=True, exist_ok=True)
+    result = tabulate_seeds(resolve(seeds[0].config), seeds)
+    return result, write_comparison(result, workdir)
+
+
+def read_seeds(paths: Sequence[Path]) -> list[SeedFigures]:
+    """Reads the figures of seeds, and checks that they belong together.
+
+    Args:
+      paths: Those of `gather`.
+
+    Returns:
+      The figures, in the order of their seeds.
+
+    Raises:
+      UserError: The same as of `gather`.
+    """
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise UserError(
@@ -55,10 +73,7 @@ def gather(paths: Sequence[Path], workdir: Path) -> tuple[dict[str, Any], str]:
                 expected="each seed once",
                 remedy="leave one of them out",
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    seeds = [figures for figures, _ in found]
-    result = tabulate_seeds(resolve(seeds[0].config), seeds)
-    return result, write_comparison(result, workdir)
+    return [figures for figures, _ in found]
 
 
 def _files(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,18 @@ def tabulate(
     return tabulate_seeds(config, measure_seeds(config, seeds, directories))
 
 
-def tabulate_seeds(config: ConfigDict, found: Sequence[SeedFigures]) -> dict[str, Any]:
+def tabulate_seeds(
+    config: ConfigDict,
+    found: Sequence[SeedFigures],
+    *,
+    references: Collection[str] = REFERENCES,
+) -> dict[str, Any]:
     """Computes a comparison from the figures of seeds.
 
     Args:
       config: The config that they have in common.
       found: The figures of each, of the same runs on the same test images.
+      references: Runs that all others are compared with, where they are there.
 
     Returns:
       The same as `tabulate`.
@@ -82,7 +88,7 @@ def tabulate_seeds(config: ConfigDict, found: Sequence[SeedFigures]) -> dict[str
         "methods": {run: _means(metrics[run]) for run in runs},
         "differences": {
             reference: _differences(metrics, right, reference)
-            for reference in REFERENCES
+            for reference in references
             if reference in runs
         },
     }

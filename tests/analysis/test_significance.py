@@ -54,6 +54,16 @@ def test_sign_flips_by_enumeration(rng):
     assert found.p_sign_flip == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("size", [3, 4, 7])
+def test_sign_flips_of_ties_are_those_of_scipy(rng, size):
+    differences = rng.integers(-2, 4, size=size) / 10
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples"
+    ).pvalue
+    found = paired_difference(differences, np.zeros(size))
+    assert found.p_sign_flip == pytest.approx(expected)
+
+
 def test_five_wins_of_five_are_as_much_as_signs_can_say():
     found = paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5)
     assert found.p_sign_flip == pytest.approx(2 / 32)
