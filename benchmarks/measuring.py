@@ -1,8 +1,6 @@
 """What several benchmarks measure with."""
 
-import math
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
-_COLLECTIVES = (
-    "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-    "|collective-broadcast"
-)
 
 
 def use_host_devices(count: int) -> None:
@@ -61,17 +53,6 @@ def take_turns(
             call()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(taken) for name, taken in times.items()}
-
-
-def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes that the collectives of a program put out on one device, by kind."""
-    moved: dict[str, int] = {}
-    pattern = rf"= (.*?) ({_COLLECTIVES})(?:-start)?\("
-    for shapes, kind in re.findall(pattern, compiled.as_text()):
-        for dtype, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            size = math.prod(int(n) for n in dimensions.split(",") if n)
-            moved[kind] = moved.get(kind, 0) + _BYTES[dtype] * size
-    return moved
 
 
 def footprint(program: jax.stages.Compiled) -> dict[str, Any]:

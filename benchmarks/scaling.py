@@ -26,8 +26,9 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Sharded, make_sharded, random_batch
-from benchmarks.measuring import communication, use_host_devices
+from benchmarks.measuring import use_host_devices
 from clonalnet_jax.models import count_parameters
+from clonalnet_jax.planning.hlo import communication
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.quiet import quieten
 

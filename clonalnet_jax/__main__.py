@@ -46,7 +46,10 @@ def run(config: "ConfigDict | None", arguments: list[str]) -> int:
     # Processes must be joined before the first array, which an import below makes.
     from clonalnet_jax.runtime import processes
 
-    processes.start(_flag("distributed"))
+    if _flag("mode") == "plan":
+        processes.stay_alone()
+    else:
+        processes.start(_flag("distributed"))
     from clonalnet_jax.modes import run_mode
 
     return run_mode(
@@ -57,6 +60,7 @@ def run(config: "ConfigDict | None", arguments: list[str]) -> int:
         run=_flag("run"),
         format=_flag("format"),
         output=_flag("output"),
+        topology=_flag("topology"),
         force_config=_flag("force_config"),
     )
 
@@ -72,7 +76,8 @@ def _define_flags() -> None:
     modes = """train whatever is missing, evaluate what the workdir holds, compare
 methods over seeds (config.compare), gather WORKDIR... of seeds that were compared
 apart, tune settings on held-out training images (config.tune), predict IMAGE...,
-export a network, or report on a workdir as a web page"""
+export a network, report on a workdir as a web page, or plan a run on accelerators that
+need not be here (--topology, config.plan)"""
     flags.DEFINE_enum(
         "mode",
         "train",
@@ -85,6 +90,7 @@ export a network, or report on a workdir as a web page"""
             "predict",
             "export",
             "report",
+            "plan",
         ],
         modes,
     )
@@ -102,10 +108,18 @@ export a network, or report on a workdir as a web page"""
         "format",
         None,
         "To export: safetensors, orbax, stablehlo or onnx. To predict: text, csv or "
-        "json.",
+        "json. To plan: text or json.",
     )
     flags.DEFINE_string(
-        "output", None, "File of an export; by default <workdir>/export/<run>.*"
+        "output",
+        None,
+        "File of an export; by default <workdir>/export/<run>.*. Or of a plan; by "
+        "default <workdir>/plan/<topology>.json",
+    )
+    flags.DEFINE_string(
+        "topology",
+        None,
+        "Devices to plan for, such as v5e:4x4, v5p:2x2x1, v6e:2x4 or h100:8.",
     )
     flags.DEFINE_enum(
         "distributed",

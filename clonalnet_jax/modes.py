@@ -22,20 +22,22 @@ def run_mode(
     run: str,
     format: str | None,
     output: str | None,
+    topology: str | None,
     force_config: bool,
 ) -> int:
     """Runs a mode.
 
     Args:
-      mode: `train`, `evaluate`, `compare`, `gather`, `tune`, `predict`, `export` or
-        `report`.
+      mode: `train`, `evaluate`, `compare`, `gather`, `tune`, `predict`, `export`,
+        `report` or `plan`.
       config: The whole config; a report can do without, from the workdir's, and
         `gather` does.
       workdir: Directory where the runs lie.
       paths: Files and folders to predict, or workdirs to gather.
       run: Network that is predicted with, exported or reported on.
-      format: Format of the export or of the predictions; None for the usual one.
-      output: File of the export; None for one below the workdir.
+      format: Format of the export, the predictions or the plan; None for the usual one.
+      output: File of the export or the plan; None for one below the workdir.
+      topology: Name of the devices that are planned for.
       force_config: Goes on although the config differs from the workdir's.
 
     Returns:
@@ -62,6 +64,16 @@ def run_mode(
     from clonalnet_jax.training.checks import check_config
 
     check_config(config)
+    if mode == "plan":
+        from clonalnet_jax.planning.running import run_plan
+
+        return run_plan(
+            _begun(config, workdir),
+            workdir,
+            topology=topology,
+            format=format or "text",
+            output=Path(output).expanduser() if output else None,
+        )
     if mode == "predict":
         from clonalnet_jax.trained.printing import run_predict
 

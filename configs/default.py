@@ -247,6 +247,19 @@ def get_config() -> ConfigDict:
     # The share of the training images that are held out to be tested on.
     config.tune.holdout = 0.2
 
+    # What --mode=plan looks at.
+    config.plan = ConfigDict()
+    # The number of training images, to plan without the data set; images and classes
+    # are then those of config.data.synthetic_shape and .synthetic_classes. None: the
+    # data set is opened.
+    config.plan.train_images = config_dict.placeholder(int)
+    # The programs that are compiled: a step without a "baseline", one with it
+    # ("clone"), one with its "cached" answers, and a batch of an "evaluation".
+    config.plan.programs = ("baseline", "clone", "cached", "evaluation")
+    # Whether the largest batch that fits is looked for, which takes several
+    # compilations more.
+    config.plan.find_batch = True
+
     # The optimiser, the same for all runs.
     config.optimizer = ConfigDict()
     # "sgd", "adamw" or "lars".

@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
     config.data.holdout = 0.02
     config.data.synthetic_shape = (256, 320, 3)
     config.data.synthetic_classes = 1000
+    config.plan.train_images = 1_281_167
     config.baseline.model = "resnet18"
     config.clone.model = "resnet18"
     config.batch_size = 256

@@ -14,7 +14,7 @@ ORDER = [
     ["__main__"],
     ["modes", "api"],
     ["report"],
-    ["comparing", "tuning"],
+    ["comparing", "tuning", "planning"],
     ["training"],
     ["trained"],
     ["command"],

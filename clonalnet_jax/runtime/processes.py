@@ -21,6 +21,14 @@ class LostProcessError(UserError):
     exit_code = 75
 
 
+def stay_alone() -> None:
+    """Takes this machine's CPU and no accelerator; before JAX is used.
+
+    What is compiled for devices that are not there must not take those that are.
+    """
+    jax.config.update("jax_platforms", "cpu")
+
+
 def start(mode: str, environment: Mapping[str, str] = os.environ) -> None:
     """Joins the other processes of this run, if there are any; before JAX is used.
 

@@ -35,6 +35,8 @@ from clonalnet_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 from clonalnet_jax.training.variants import read_variants
 
 _DTYPES = ("float32", "bfloat16")
+# Those of `planning.programs`.
+_PROGRAMS = ("baseline", "clone", "cached", "evaluation")
 _YEAR = 525_600  # In minutes. `faulthandler` cannot wait for much longer.
 
 _positive = partial(number, above=0)
@@ -112,6 +114,9 @@ RULES: dict[str, Rule] = {
     "teacher_free.correct_probability": number(above=0, most=1, example=0.99),
     "compare.seeds": whole(1, 10_000, example=5),
     "compare.methods": different_names(METHODS, least=1, also=_may_be_method),
+    "plan.train_images": whole(1, example=50_000, optional=True),
+    "plan.programs": different_names(_PROGRAMS, least=1),
+    "plan.find_batch": flag(),
     "tune.methods": different_names(METHODS, least=1),
     "tune.space": several(
         text("loss.temperature=1,2"), example=("loss.temperature=1,2",)

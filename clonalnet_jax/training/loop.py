@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.profiling import Profile
-from clonalnet_jax.state import TrainState, Variables
+from clonalnet_jax.state import AnswerFn, TrainState, Variables
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.experiment import BASELINE, OTHERS, Experiment
 from clonalnet_jax.training.feed import DeviceBatch
@@ -61,16 +61,16 @@ def train_run(
       PreemptedError: The run was asked to stop; its state is saved.
     """
     interruption.stop_if_asked()
-    config, mesh = experiment.config, experiment.mesh
+    mesh = experiment.mesh
     model = experiment.make_network(network)
     schedule = _make_schedule(experiment)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_run_optimizer(experiment)
     stream = BASELINE if name == "baseline" else OTHERS
     init_key, augment_key = experiment.keys(stream)
-    init = _make_init(experiment, model, optimizer)
+    init = make_init(experiment, model, optimizer)
     like = experiment.place_state(model, jax.eval_shape(init, init_key))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-    step = _make_step(experiment, model, optimizer, loss_fn, teacher)
+    step = make_step(experiment, model, optimizer, loss_fn, teacher.answer)
     take_steps = _make_take_steps(experiment, step, shardings)
     with Checkpoints(experiment.workdir / name) as checkpoints:
         warn = experiment.journal.warn
@@ -99,6 +99,11 @@ def train_run(
     return True
 
 
+def make_run_optimizer(experiment: Experiment) -> optax.GradientTransformation:
+    """Makes the optimiser of every run, with the schedule of its learning rate."""
+    return make_optimizer(experiment.config.optimizer, _make_schedule(experiment))
+
+
 def _make_schedule(experiment: Experiment) -> optax.Schedule:
     return make_schedule(
         experiment.config.optimizer,
@@ -107,9 +112,11 @@ def _make_schedule(experiment: Experiment) -> optax.Schedule:
     )
 
 
-def _make_init(
+def make_init(
     experiment: Experiment, model: Model, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
+    """Makes `key -> state`: a run's network and optimiser at step 0."""
+
     def init(key: jax.Array) -> TrainState:
         return steps.init_state(
             model,
@@ -122,19 +129,20 @@ def _make_init(
     return init
 
 
-def _make_step(
+def make_step(
     experiment: Experiment,
     model: Model,
     optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
-    teacher: Teacher,
+    answer: AnswerFn,
 ) -> Callable[..., Any]:
+    """Makes the step that a run repeats; see `steps.make_train_step`."""
     return steps.make_train_step(
         model,
         optimizer,
         loss_fn,
         experiment.make_preprocess(),
-        teacher.answer,
+        answer,
         steps_per_epoch=experiment.steps_per_epoch,
         accumulate_steps=experiment.config.accumulate_steps,
         ema_decay=experiment.config.ema_decay,

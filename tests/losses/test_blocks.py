@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.measuring import communication
 from clonalnet_jax.losses import (
     _blocks,
     focusing_picking_definition,
     focusing_picking_loss,
 )
+from clonalnet_jax.planning.hlo import communication
 from tests.losses.reference import make_example, value_and_gradient
 from tests.marks import quickly
 

@@ -12,11 +12,11 @@ from clonalnet_jax.configs import default
 from jax.sharding import Mesh
 from small_run import Small
 
-from benchmarks.measuring import communication
 from clonalnet_jax.data import make_preprocess
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.losses import focusing_picking_loss
 from clonalnet_jax.models import count_parameters, eval_logits
+from clonalnet_jax.planning.hlo import communication
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.training import answers, steps
 from clonalnet_jax.training.methods import make_method

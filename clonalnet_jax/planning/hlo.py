@@ -1,0 +1,232 @@
+"""Reads what a compiled program does: its instructions, their bytes and their cycles.
+
+XLA's own cost analysis counts the body of a loop once, and says nothing of a program
+for a GPU that is not there. The text of a program says all of it.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+
+_BYTES = {
+    **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2"), 1),
+    **dict.fromkeys(("s16", "u16", "f16", "bf16"), 2),
+    **dict.fromkeys(("s32", "u32", "f32"), 4),
+    **dict.fromkeys(("s64", "u64", "f64", "c64"), 8),
+    "c128": 16,
+}
+# What is scheduled but does nothing, or is counted where it begins.
+_FREE = re.compile(
+    "parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id"
+    "|replica-id|.*-done|.*-update"
+)
+_COLLECTIVE = re.compile(
+    "(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    "|collective-broadcast)(-start)?"
+)
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([\w\-]+)\((.*)")
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
+
+class Instruction(NamedTuple):
+    """An instruction that a program schedules.
+
+    Attributes:
+      opcode: HLO's name of the operation, such as `fusion`.
+      shape: HLO's text of the result, such as `bf16[8,10]{1,0}`.
+      operands: Names of the operands.
+      line: The whole line.
+      times: How often it runs, by the trip counts of the loops around it.
+    """
+
+    opcode: str
+    shape: str
+    operands: tuple[str, ...]
+    line: str
+    times: int
+
+
+class Collective(NamedTuple):
+    """The collectives of one kind and type in a program.
+
+    Attributes:
+      kind: HLO's name, such as `all-reduce`.
+      dtype: HLO's name of the elements' type, such as `f32`.
+      number: Number of them that a call runs.
+      bytes: The bytes of their results on one device, in sum.
+    """
+
+    kind: str
+    dtype: str
+    number: int
+    bytes: int
+
+
+class Contents(NamedTuple):
+    """What one call of a program does on one device.
+
+    Attributes:
+      launches: Number of instructions that do something: kernels, on a GPU.
+      fusions: Number of fusions among them.
+      copies: Number of copies and transpositions among them.
+      traffic: Bytes that they read and write by the shapes of operands and results, but
+        for those in a TPU's fast memory. It knows of no cache, so it is too high for
+        what an L2 cache keeps.
+      cycles: The compiler's estimate, in sum; None where it gives none (all but TPUs).
+      collectives: The collectives by kind and type.
+    """
+
+    launches: int
+    fusions: int
+    copies: int
+    traffic: int
+    cycles: int | None
+    collectives: list[Collective]
+
+
+def read_program(compiled: jax.stages.Compiled) -> Contents:
+    """Reads what a compiled program does; see `read_text`."""
+    return read_text(compiled.as_text() or "")
+
+
+def read_text(text: str) -> Contents:
+    """Reads what a scheduled HLO module does.
+
+    Args:
+      text: The module as `Compiled.as_text` writes it.
+
+    Returns:
+      Its contents, every loop counted as often as it turns.
+    """
+    computations = _split(text)
+    shapes = {
+        found[1]: found[2]
+        for lines in computations.values()
+        for line in lines
+        if (found := _INSTRUCTION.match(line))
+    }
+    listed = [
+        one for one in _scheduled(computations) if not _FREE.fullmatch(one.opcode)
+    ]
+    count: collections.Counter[str] = collections.Counter()
+    for one in listed:
+        count[one.opcode] += one.times
+    cycles = [
+        one.times * int(found[1])
+        for one in listed
+        if (found := _CYCLES.search(one.line))
+    ]
+    return Contents(
+        launches=sum(count.values()),
+        fusions=count["fusion"],
+        copies=count["copy"] + count["copy-start"] + count["transpose"],
+        traffic=sum(one.times * _moved(one, shapes) for one in listed),
+        cycles=sum(cycles) if cycles else None,
+        collectives=_collectives(listed),
+    )
+
+
+def communication(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes that the collectives of a program put out on one device, by kind."""
+    moved: dict[str, int] = {}
+    for one in read_program(compiled).collectives:
+        moved[one.kind] = moved.get(one.kind, 0) + one.bytes
+    return moved
+
+
+def _split(text: str) -> dict[str, list[str]]:
+    """The lines of each computation; the entry's key is empty."""
+    computations: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in text.splitlines():
+        if line[:1].strip() and line.rstrip().endswith("{"):
+            name = "" if line.startswith("ENTRY") else line.split()[0].lstrip("%")
+            current = computations[name.split("(")[0]] = []
+        elif " = " in line:
+            current.append(line)
+    return computations
+
+
+def _scheduled(
+    computations: Mapping[str, list[str]], name: str = "", times: int = 1
+) -> Iterator[Instruction]:
+    """The instructions of a computation, with those of loops, branches and calls."""
+    for line in computations.get(name, ()):
+        found = _INSTRUCTION.match(line)
+        if not found:
+            continue
+        _, shape, opcode, rest = found.groups()
+        if opcode == "while":
+            turns = times * _turns(computations, line)
+            yield from _scheduled(computations, _callee("body", line), turns)
+        elif opcode == "conditional":
+            branches = re.search(r"branch_computations=\{(.*?)\}", line)
+            names = branches[1].split(", ") if branches else _true_false(line)
+            # Which one is taken is not known: all are counted.
+            for branch in names:
+                yield from _scheduled(computations, branch.lstrip("%"), times)
+        elif opcode == "call":
+            yield from _scheduled(computations, _callee("to_apply", line), times)
+        else:
+            operands = re.findall(r"%([\w.\-]+)", rest.split(")")[0])
+            yield Instruction(opcode, shape, tuple(operands), line, times)
+
+
+def _callee(role: str, line: str) -> str:
+    found = re.search(rf"{role}=%?([\w.\-]+)", line)
+    return found[1] if found else "no such computation"
+
+
+def _true_false(line: str) -> list[str]:
+    return [_callee("true_computation", line), _callee("false_computation", line)]
+
+
+def _turns(computations: Mapping[str, list[str]], line: str) -> int:
+    """How often a loop turns: as XLA says, or by what its condition compares with."""
+    if known := _TRIPS.search(line):
+        return int(known[1])
+    condition = "\n".join(computations.get(_callee("condition", line), ()))
+    found = re.findall(r"s32\[\]\S* constant\((\d+)\)", condition)
+    return max(map(int, found), default=1)
+
+
+def _size(shape: str, *, everywhere: bool = True) -> int:
+    """Bytes of a shape; or only of what lies in the device's main memory."""
+    return sum(
+        _BYTES.get(dtype, 0) * math.prod(int(n) for n in dimensions.split(",") if n)
+        for dtype, dimensions, layout in _ARRAY.findall(shape)
+        if everywhere or "S(1)" not in layout
+    )
+
+
+def _moved(one: Instruction, shapes: Mapping[str, str]) -> int:
+    read = (shapes.get(name, "") for name in one.operands)
+    return sum(_size(shape, everywhere=False) for shape in (one.shape, *read))
+
+
+def _collectives(listed: list[Instruction]) -> list[Collective]:
+    count: collections.Counter[tuple[str, str]] = collections.Counter()
+    size: collections.Counter[tuple[str, str]] = collections.Counter()
+    for one in listed:
+        found = _COLLECTIVE.fullmatch(one.opcode)
+        if not found:
+            continue
+        arrays = _ARRAY.findall(one.shape)
+        if found[2] and found[1] != "all-reduce":
+            # The result of a start is a pair of operand and result, and the context.
+            arrays = arrays[len(arrays) // 2 :]
+        for dtype in dict.fromkeys(dtype for dtype, _, _ in arrays):
+            key = found[1], dtype
+            count[key] += one.times
+            size[key] += one.times * sum(
+                _size(f"{kind}[{dimensions}]")
+                for kind, dimensions, _ in arrays
+                if kind == dtype
+            )
+    return [Collective(*key, count[key], size[key]) for key in sorted(count)]

@@ -1,0 +1,204 @@
+"""The words of a plan: what `running.plan` found, for somebody who will pay for it."""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from clonalnet_jax.errors import displayable
+from clonalnet_jax.planning.targets import GIB
+
+_NAMES = {
+    "baseline": "alone",
+    "clone": "beside baseline",
+    "cached": "cached answers",
+    "evaluation": "evaluation",
+}
+_WIDTH = 110
+
+
+def describe(plan: Mapping[str, Any]) -> str:
+    """Writes a plan in words.
+
+    Args:
+      plan: The result of `running.plan`.
+
+    Returns:
+      Lines of text.
+    """
+    return "\n".join([*_head(plan), "", _table(plan), "", *_follows(plan)])
+
+
+def _head(plan: Mapping[str, Any]) -> Iterator[str]:
+    where, config = plan["topology"], plan["config"]
+    height, width, channels = config["image_shape"]
+    yield (
+        f"{where['name']}: {where['devices']} x {where['device']} on "
+        f"{_count(where['hosts'], 'host')}; batch {config['batch_size']:,}, "
+        f"{config['batch_of_device']:,} a device; {config['compute_dtype']}; images "
+        f"{height}x{width}x{channels}, {config['classes']:,} classes"
+    )
+    if plan["compiler"] is None:
+        yield "Counted, not compiled: all times are bounds that no run reaches."
+    else:
+        yield (
+            f"Compiled here for devices that are not here ({plan['compiler']}): "
+            "nothing was run, every time is an estimate."
+        )
+    for name, network in plan["networks"].items():
+        yield (
+            f"{name}: {displayable(network['model'])}, {network['parameters']:,} "
+            f"parameters; its state in training takes "
+            f"{_gib(network['state_bytes'])} of a device"
+        )
+
+
+def _table(plan: Mapping[str, Any]) -> str:
+    found = plan["programs"]
+    compiled = plan["compiler"] is not None
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("a step, of one device")
+    for name in found:
+        table.add_column(_NAMES[name], justify="right", overflow="fold")
+    rows: dict[str, list[str]] = {
+        "estimate": [_ms(one["seconds"]) for one in found.values()],
+        "images/s, all devices": [_rate(one) for one in found.values()],
+        "operations": [f"{one['operations'] / 1e9:,.1f} G" for one in found.values()],
+        "  at peak": [_ms(one["seconds_by"]["operations"]) for one in found.values()],
+    }
+    if compiled:
+        rows |= {
+            "memory traffic": [_giga(one.get("traffic")) for one in found.values()],
+            "  at full bandwidth": [
+                _ms(one["seconds_by"]["traffic"]) for one in found.values()
+            ],
+            "by the compiler's cycles": [
+                _ms(one["seconds_by"]["cycles"]) for one in found.values()
+            ],
+            "collectives": [_sent(one) for one in found.values()],
+            "  on the links alone": [
+                _ms(one["seconds_by"]["collectives"]) for one in found.values()
+            ],
+            "instructions launched": [
+                f"{one['launches']:,}" if "launches" in one else "-"
+                for one in found.values()
+            ],
+            "memory": [
+                "too much" if one["memory"] is None else _gib(one["memory"]["peak"])
+                for one in found.values()
+            ],
+            "compiled here in": [
+                f"{one['compile_seconds']:.0f} s" for one in found.values()
+            ],
+        }
+    for title, cells in rows.items():
+        if set(cells) != {"-"}:
+            table.add_row(title, *cells)
+    stream = io.StringIO()
+    Console(file=stream, width=_WIDTH, no_color=True).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
+
+
+def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
+    yield from _fit(plan)
+    by_ground: dict[str, list[str]] = {}
+    for name, one in plan["programs"].items():
+        by_ground.setdefault(one["rests_on"], []).append(_NAMES[name])
+    for ground, names in by_ground.items():
+        yield f"Estimated ({', '.join(names)}) by {ground}."
+    needs = plan["input"]
+    if needs is None:
+        yield "Input: the images lie on the device; the hosts decode none in training."
+    else:
+        enough = "enough" if needs["cores"] <= needs["cores_there"] else "TOO FEW"
+        yield (
+            f"Input: {needs['images_per_second']:,.0f} images/s of each host, which "
+            f"takes {needs['cores']:.0f} cores at the rate of docs/data.md; there are "
+            f"{needs['cores_there']:.0f}, {enough}."
+        )
+    run = plan["run"]
+    if run is not None:
+        yield (
+            f"Whole training: {_count(run['runs'], 'run')} of {run['steps']:,} steps, "
+            f"{run['hours']:,.1f} hours or {run['device_hours']:,.1f} device-hours, "
+            "without evaluations, checkpoints and the time to compile."
+        )
+        if run["input_hours"] is not None and run["input_hours"] > run["hours"]:
+            yield (
+                "All cores of the hosts together feed that in "
+                f"{run['input_hours']:,.1f} hours: the input decides. Prepare the "
+                "files (--shorter-side, docs/data.md) or take fewer devices."
+            )
+
+
+def _fit(plan: Mapping[str, Any]) -> Iterator[str]:
+    memory, usable = plan["memory"], plan["topology"]["usable_memory"]
+    if memory["fits"] is None:
+        state = max(network["state_bytes"] for network in plan["networks"].values())
+        yield (
+            "Does it fit? Not known without the compiler. The state takes "
+            f"{_gib(state)}, where it is not split, of {_gib(usable)} that a program "
+            "can have."
+        )
+        return
+    if memory["needed"] is None:
+        yield f"It does NOT fit: the compiler gave up on {_gib(usable)}."
+    else:
+        verdict = "It fits" if memory["fits"] else "It does NOT fit"
+        yield (
+            f"{verdict}: {_gib(memory['needed'])} of {_gib(usable)} that a program can "
+            f"have, {_gib(memory['beside'])} of it for images that lie or wait there."
+        )
+    largest = plan["largest_batch"]
+    if largest is None:
+        return
+    if largest["batch_size"] is None:
+        yield (
+            f"No batch fits, not even {largest['too_large']:,}: split the state with "
+            "--config.partition.fsdp=True or take --config.accumulate_steps."
+        )
+        return
+    until = "as many as there are images"
+    if largest["too_large"] is not None:
+        until = f"{largest['too_large']:,} does not fit"
+    yield (
+        f"Largest batch found to fit: {largest['batch_size']:,} "
+        f"({_gib(largest['needed'])}); {until}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:,.2f} GiB"
+
+
+def _giga(size: float | None) -> str:
+    return "-" if size is None else f"{size / 1e9:,.2f} GB"
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:,.2f} ms"
+
+
+def _rate(one: Mapping[str, Any]) -> str:
+    three_digits = f"{one['images_per_second']:.3g}"
+    return f"{float(three_digits):,.0f}"
+
+
+def _sent(one: Mapping[str, Any]) -> str:
+    """Such as `235 all-reduce, 55.7 MB`."""
+    if not one.get("collectives"):
+        return "none" if "collectives" in one else "-"
+    kinds: dict[str, list[int]] = {}
+    for each in one["collectives"]:
+        count, size = kinds.setdefault(each["kind"], [0, 0])
+        kinds[each["kind"]] = [count + each["number"], size + each["bytes"]]
+    return ", ".join(
+        f"{count:,} {kind}, {size / 1e6:,.1f} MB"
+        for kind, (count, size) in kinds.items()
+    )

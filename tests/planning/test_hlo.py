@@ -1,0 +1,90 @@
+"""What a program does is read from its text."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from clonalnet_jax.planning.hlo import Collective, read_program, read_text
+
+MODULE = """HloModule jit_step, is_scheduled=true
+
+%fused (p.1: f32[4,8]) -> f32[4,8] {
+  %p.1 = f32[4,8]{1,0} parameter(0)
+  ROOT %add.9 = f32[4,8]{1,0} add(%p.1, %p.1)
+}
+
+%condition (c: (s32[], f32[4,8])) -> pred[] {
+  %c = (s32[], f32[4,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%c), index=0
+  %limit = s32[] constant(5)
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+
+%body (b: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %b = (s32[], f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%b), index=1
+  %y = f32[4,8]{1,0} fusion(%x), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"100"}
+  ROOT %t = (s32[], f32[4,8]{1,0}) tuple(%x, %y)
+}
+
+ENTRY %main (a: f32[4,8]) -> bf16[4] {
+  %a = f32[4,8]{1,0} parameter(0)
+  %start = (f32[4,8]{1,0}, f32[8]{0}) all-reduce-start(%a, %a), to_apply=%sum
+  %done = (f32[4,8]{1,0}, f32[8]{0}) all-reduce-done(%start)
+  %gathered = (bf16[2]{0}, bf16[16]{0}) all-gather-start(%a), dimensions={0}
+  %all = bf16[16]{0} all-gather-done(%gathered)
+  %near = f32[4,8]{1,0:T(8,128)S(1)} fusion(%a), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"7"}
+  %loop = (s32[], f32[4,8]{1,0}) while(%a), condition=%condition, body=%body
+  ROOT %out = bf16[4]{0} copy(%near)
+}
+"""  # noqa: E501
+
+
+def test_loops_count_as_often_as_they_turn():
+    found = read_text(MODULE)
+    assert found.cycles == 5 * 100 + 7
+    assert found.fusions == 6
+    assert found.copies == 1
+    assert found.launches == 6 + 1 + 2  # and the collectives, where they start
+
+
+def test_known_trips_go_before_what_a_condition_compares_with():
+    known = MODULE.replace(
+        "body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}'
+    )
+    assert read_text(known).cycles == 3 * 100 + 7
+
+
+def test_collectives_are_counted_by_kind_and_type():
+    assert read_text(MODULE).collectives == [
+        Collective("all-gather", "bf16", 1, 32),
+        Collective("all-reduce", "f32", 1, 4 * (32 + 8)),
+    ]
+
+
+def test_what_lies_in_fast_memory_is_no_traffic():
+    far = read_text(MODULE).traffic
+    near = read_text(MODULE.replace("S(1)", "")).traffic
+    assert near - far == 2 * 4 * 32  # written by the fusion, read by the copy
+
+
+def test_a_branch_that_may_be_taken_counts():
+    program = jax.jit(
+        lambda x, flag: jax.lax.cond(flag, lambda y: jnp.sin(y) @ y, jnp.cos, x)
+    )
+    x = jnp.ones((16, 16))
+    both = read_program(program.lower(x, True).compile())
+    alone = read_program(jax.jit(lambda y: jnp.sin(y) @ y).lower(x).compile())
+    assert both.launches > alone.launches
+
+
+@pytest.mark.parametrize("turns", [1, 4, 9])
+def test_a_real_loop_moves_its_bytes_every_time(turns):
+    def many(x):
+        return jax.lax.fori_loop(0, turns, lambda i, y: jnp.sin(y @ y), x)
+
+    found = read_program(jax.jit(many).lower(jnp.ones((256, 256))).compile())
+    size = 4 * 256 * 256
+    # At least a product, which reads its operand twice over and writes its result.
+    assert 2 * turns * size <= found.traffic <= 12 * (turns + 1) * size
+    assert found.cycles is None

@@ -1,0 +1,92 @@
+"""The programs of a plan are those that a run compiles."""
+
+import re
+
+import jax
+import pytest
+from clonalnet_jax.configs import digits
+
+from clonalnet_jax.planning import programs
+from clonalnet_jax.runtime import partition
+from clonalnet_jax.training.experiment import open_experiment
+
+
+@pytest.fixture
+def config():
+    config = digits.get_config()
+    with config.unlocked():
+        config.data.synthetic = True
+        config.data.synthetic_shape = (8, 8, 3)
+        config.data.synthetic_examples = 64
+        config.batch_size = 16
+        config.baseline.options = {"width": 8}
+        config.clone.options = {"width": 8}
+    return config
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("evaluation", [True, False])
+def test_a_batch_is_like_those_of_a_run(config, tmp_path, on_device, evaluation):
+    config.data.on_device = on_device
+    experiment = open_experiment(config, tmp_path)
+    if evaluation:
+        feed = experiment.feed(experiment.dataset.test)
+        batch = next(iter(feed.once(batch_size=16)))
+    else:
+        batch = next(iter(experiment.train_batches(stream=0, start_step=0)))
+    expected = programs.batch_shapes(experiment, 16, evaluation=evaluation)
+    assert expected.keys() <= batch.keys()
+    for name, shape in expected.items():
+        assert (batch[name].shape, batch[name].dtype) == (shape.shape, shape.dtype)
+        assert batch[name].sharding.is_equivalent_to(shape.sharding, shape.ndim)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
+    config, tmp_path, monkeypatch, platform, name
+):
+    # The devices are a CPU's, since no plugin is here; the mesh says what they are.
+    monkeypatch.setattr(partition, "platform", lambda mesh: platform)
+    config.steps_per_call = 3
+    experiment = open_experiment(config, tmp_path)
+    shapes = programs.make_program(experiment, name, 16)
+    text = shapes.lower(platform).as_text()
+    assert "xla_cpu" not in text
+    # Convolutions stay whole, and their steps stay a loop.
+    assert "stablehlo.case" not in text
+    assert "stablehlo.if" not in text
+    assert ("stablehlo.while" in text) == (name != "evaluation")
+    assert shapes.steps == (1 if name == "evaluation" else 3)
+
+
+def test_a_clone_runs_its_baseline_and_a_cached_one_does_not(config, tmp_path):
+    experiment = open_experiment(config, tmp_path)
+
+    def convolutions(name):
+        text = programs.make_program(experiment, name, 16).lower("cpu").as_text()
+        return len(re.findall("stablehlo.convolution", text))
+
+    forward = convolutions("evaluation")
+    assert convolutions("clone") == convolutions("baseline") + forward
+    assert convolutions("cached") == convolutions("baseline")
+
+
+@pytest.mark.parametrize("fsdp", [True, False])
+def test_the_bytes_of_a_device_are_those_that_lie_there(config, tmp_path, fsdp):
+    config.partition.fsdp = fsdp
+    experiment = open_experiment(config, tmp_path)
+    state = programs.place_state(experiment, config.clone)
+    placed = jax.tree.map(
+        lambda leaf: jax.device_put(
+            jax.numpy.zeros(leaf.shape, leaf.dtype), leaf.sharding
+        ),
+        state,
+    )
+    on_first = sum(
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(placed)
+        for shard in leaf.addressable_shards
+        if shard.device == jax.devices()[0]
+    )
+    assert programs.bytes_of_device(state) == on_first
