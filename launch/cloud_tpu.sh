@@ -19,6 +19,7 @@ launch/cloud_tpu.sh [--dry-run] COMMAND NAME --zone=ZONE [--project=PROJECT] ...
   delete  NAME                     the machines; what is in buckets stays
 
 --dry-run prints the commands instead of running them.
+main.py --mode=plan --topology=v5e:4x4 says before whether a run fits its devices.
 EOF
 }
 

@@ -24,6 +24,7 @@ cloud.google.com/gke-accelerator, such as nvidia-h100-80gb; and --spot.
 
 FLAGS are those of main.py; every gs://BUCKET in them is mounted.
 --dry-run prints the commands instead of running them.
+main.py --mode=plan --topology=v5e:4x4 says before whether a run fits its devices.
 EOF
 }
 

@@ -37,7 +37,10 @@ from clonalnet_jax.workdir.journal import Journal
 # Of the random images that stand in for those that are not there.
 _FEW = 2
 # The kernels of a GPU that is not there cannot be timed against each other.
-_UNTIMED: dict[str, str | bool] = {"xla_gpu_autotune_level": "0"}
+_UNTIMED: dict[str, str | bool] = {
+    "xla_gpu_autotune_level": "0",
+    "xla_gpu_enable_triton_gemm": False,  # which cannot do without it
+}
 
 
 def run_plan(

@@ -58,9 +58,9 @@ def fold_batch_norm(
         module: Any = context.module
         if not (isinstance(module, BatchNorm) and module.path in pairs):
             return call(*args, **kwargs)
-        # In the type of the convolution, so that XLA can give cuDNN both of them and the
-        # ReLU as one kernel; a float32 shift would keep them apart. docs/compiled.md has
-        # what that saves, and how little the rounded shift changes of the answers.
+        # In the type of the convolution, so that XLA can give cuDNN both of them and
+        # the ReLU as one kernel; a float32 shift would keep them apart. What that saves
+        # and how little the rounded shift changes of the answers: docs/compiled.md.
         shift: Array = module.get_variable("params", "bias")
         return args[0] + shift.astype(args[0].dtype)
 

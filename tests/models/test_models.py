@@ -283,10 +283,11 @@ def test_features_explain_the_logits(name, rng):
     _, variables = shapes(model)
     assert set(variables) <= {"params", "batch_stats"}
     variables = jax.tree.map(partial(random_values, rng), variables)
-    logits, features, gradient = feature_gradient(
-        model, variables, images, lambda z: z[:, 3].sum()
-    )
-    plain = model.apply(variables, images, train=False)
+    # One program: by itself, each operation is compiled for each shape.
+    logits, features, gradient = jax.jit(
+        lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
+    )(variables, images)
+    plain = jax.jit(partial(model.apply, train=False))(variables, images)
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-6)
     assert gradient.shape == features.shape
     assert features.shape[0] == 2
