@@ -6,7 +6,9 @@ stochastic depth are off unless an option of the network says otherwise; then tr
 needs a key `dropout`.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -18,6 +20,8 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.convolution import convolve
 
 ModuleFactory = Callable[..., nn.Module]
+
+_one_pass = contextvars.ContextVar("one_pass", default=False)
 
 # He et al. 2015, as torchvision's `kaiming_normal_(mode="fan_out")`, for convolutions.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -73,6 +77,29 @@ def conv(
     )
 
 
+@contextlib.contextmanager
+def statistics_in_one_pass(wanted: bool = True) -> Iterator[None]:
+    """Makes batch norms that are traced inside the block read their input once.
+
+    Mean and variance then come from the sums of `d` and `d^2`, `d` being the distance
+    from the running mean. An accelerator reads the activations once less, and devices
+    exchange both sums together. What is lost grows with the square of the distance of
+    the batch's mean from the running one, in standard deviations: at 10 of them, the
+    variance is off by less than 1e-4; every step brings it nearer by a tenth.
+
+    Args:
+      wanted: Whether to read once. False switches it off inside the block.
+
+    Yields:
+      Nothing.
+    """
+    token = _one_pass.set(wanted)
+    try:
+        yield
+    finally:
+        _one_pass.reset(token)
+
+
 class BatchNorm(nn.Module):
     """Batch norm with PyTorch's running statistics (Ioffe and Szegedy 2015).
 
@@ -109,10 +136,7 @@ class BatchNorm(nn.Module):
         mean, var = running_mean.value, running_var.value
         if self.train:
             axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(x, axes)
-            # Two passes over x. E[x^2] - E[x]^2 would lose its digits, and could even
-            # be negative, where the mean is far from 0.
-            var = jnp.mean(jnp.square(x - mean), axes)
+            mean, var = _moments(x, axes, near=running_mean.value)
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
@@ -120,6 +144,20 @@ class BatchNorm(nn.Module):
                 running_var.value += self.momentum * (unbiased - running_var.value)
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         return ((x - mean) * gain + bias).astype(self.dtype)
+
+
+def _moments(x: Array, axes: tuple[int, ...], *, near: Array) -> tuple[Array, Array]:
+    """Mean and biased variance over some axes; see `statistics_in_one_pass`."""
+    if not _one_pass.get():
+        # Two passes over x. E[x^2] - E[x]^2 would lose its digits, and could even be
+        # negative, where the mean is far from 0.
+        mean = jnp.mean(x, axes)
+        return mean, jnp.mean(jnp.square(x - mean), axes)
+    near = jax.lax.stop_gradient(near)
+    distance = x - near
+    first = jnp.mean(distance, axes)
+    second = jnp.mean(jnp.square(distance), axes)
+    return near + first, jnp.maximum(second - jnp.square(first), 0.0)
 
 
 def layer_norm(*, dtype: DTypeLike, name: str) -> nn.LayerNorm:

@@ -72,11 +72,14 @@ class Layout(NamedTuple):
         to 30 times as long. Loops are therefore unrolled there, or stay in Python.
       gradients_in_parts: Whether weight gradients are faster when they are summed from
         parts of the batch; see `models.convolution`.
+      statistics_in_one_pass: Whether batch norm reads its input once for mean and
+        variance; see `models.layers`.
     """
 
     shard_logits: Callable[[jax.Array], jax.Array] = lambda logits: logits
     loops_are_fast: bool = False
     gradients_in_parts: bool = False
+    statistics_in_one_pass: bool = False
 
 
 ANYWHERE = Layout()
@@ -92,6 +95,8 @@ def layout_of(mesh: Mesh) -> Layout:
         ),
         loops_are_fast=not on_cpu,
         gradients_in_parts=on_cpu and mesh.size == 1,
+        # A CPU computes more than it reads, and keeps the digits of two passes.
+        statistics_in_one_pass=not on_cpu,
     )
 
 

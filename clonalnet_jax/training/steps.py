@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array
 
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
-from clonalnet_jax.models import convolution, eval_logits
+from clonalnet_jax.models import convolution, eval_logits, layers
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime.partition import ANYWHERE, Layout
 from clonalnet_jax.state import (
@@ -117,7 +117,10 @@ def make_train_step(
             )
 
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
-            with convolution.gradients_in_parts(layout.gradients_in_parts):
+            with (
+                convolution.gradients_in_parts(layout.gradients_in_parts),
+                layers.statistics_in_one_pass(layout.statistics_in_one_pass),
+            ):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
                     images,

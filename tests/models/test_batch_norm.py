@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from clonalnet_jax.models.layers import BatchNorm
+from clonalnet_jax.models.layers import BatchNorm, statistics_in_one_pass
+from clonalnet_jax.planning.hlo import read_text
 
 
 def run(x, *, train=True, dtype="float32"):
@@ -52,6 +53,90 @@ def test_statistics_stay_float32_under_bfloat16(rng):
     y, updated = run(x, dtype="bfloat16")
     assert y.dtype == jnp.bfloat16
     assert {s.dtype for s in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+
+
+def jitted():
+    """Not `jax.jit(run)`, whose trace would be that of another test."""
+    return jax.jit(lambda x: run(x))
+
+
+def normal(x):
+    """In float64, by definition."""
+    x = x.astype(np.float64)
+    return (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_the_first_step_is_that_of_float64(rng, distance, one_pass):
+    x = rng.normal(2 * distance, 2, (16, 8, 8, 5)).astype(np.float32)
+    with statistics_in_one_pass(one_pass):
+        y, updated = jitted()(x)
+    np.testing.assert_allclose(y, normal(x), rtol=1e-4, atol=1e-4)
+    expected = 0.9 + 0.1 * x.astype(np.float64).var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], expected, rtol=1e-4)
+
+
+def test_one_pass_is_exact_once_the_running_mean_is_near(rng):
+    x = rng.normal(1000, 1, (16, 8, 8, 3)).astype(np.float32)
+    norm = BatchNorm(train=True)
+    variables = norm.init(jax.random.key(0), x)
+    apply = jax.jit(lambda v, x: norm.apply(v, x, mutable=["batch_stats"]))
+    with statistics_in_one_pass():
+        for _ in range(60):
+            y, updated = apply(variables, x)
+            assert jnp.isfinite(y).all()
+            variables = {**variables, **updated}
+    np.testing.assert_allclose(y, normal(x), rtol=1e-3, atol=1e-3)
+
+
+def test_channels_that_never_change_are_zero_in_one_pass_too():
+    with statistics_in_one_pass():
+        y, updated = run(jnp.full((4, 5, 5, 2), 7.0))
+    assert (updated["batch_stats"]["var"] >= 0).all()
+    np.testing.assert_allclose(y, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_is_that_of_two_passes(rng, dtype):
+    x = jnp.asarray(rng.normal(3, 2, (8, 4, 4, 6)), dtype)
+    weight = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+    norm = BatchNorm(train=True)
+    variables = norm.init(jax.random.key(0), x)
+
+    def objective(params, x):
+        y, _ = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return jnp.sum(weight * jnp.sin(y))
+
+    def gradient():
+        return jax.jit(jax.grad(objective, argnums=(0, 1)))(variables["params"], x)
+
+    expected = gradient()
+    with statistics_in_one_pass():
+        found = gradient()
+    for one, other in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        tolerance = 1e-4 if dtype == "float32" else 1e-2
+        np.testing.assert_allclose(
+            one.astype(np.float32), other.astype(np.float32), tolerance, tolerance
+        )
+
+
+def test_one_pass_exchanges_its_sums_together(rng):
+    mesh = Mesh(jax.devices(), ("data",))
+    x = jax.device_put(
+        rng.normal(size=(8, 3, 4, 5)).astype(np.float32),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
+
+    def exchanges():
+        text = jitted().lower(x).compile().as_text()
+        return sum(one.number for one in read_text(text).collectives)
+
+    with statistics_in_one_pass():
+        together = exchanges()
+    assert together < exchanges()
 
 
 @pytest.mark.parametrize("num_devices", [2, 8])

@@ -1,5 +1,7 @@
 """From counts to times, and the search for the largest batch."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,3 +121,9 @@ def test_input_needs_cores_of_each_host():
     assert found["cores_there"] == 104
     # A single GPU comes with its share of the host.
     assert estimates.input_needs(parse_topology("h100:1"), 1.0)["cores_there"] == 13
+
+
+def test_the_rate_of_decoding_is_that_of_the_data_guide():
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    rate = 2 * estimates.DECODED_PER_CORE
+    assert f"| original | training | 2 | {rate:,.0f} |" in text
