@@ -77,7 +77,7 @@ def measure(
     Args:
       network: A key of `NETWORKS`.
       topology: The devices, such as `h100:8`.
-      step: One of `planning.programs.PROGRAMS`.
+      step: One of `checks.PROGRAMS`.
       batch: Images of each device.
       dtype: The type that it computes in.
       options: Other keys, such as `partition.fsdp=True`, joined by blanks.

@@ -1,7 +1,9 @@
 """The programs of a config, made of shapes alone: nothing is drawn, read or run.
 
-They are built by the functions that a run builds them with, for the devices of the
-experiment's mesh, which need not be there.
+They are named as in `config.plan.programs`: `baseline` is a step without one, `clone` a
+step beside it, `cached` a step with its cached answers, `evaluation` a batch of an
+evaluation. The functions that a run builds them with build them here, for the devices
+of the experiment's mesh, which need not be there.
 """
 
 from collections.abc import Callable
@@ -22,10 +24,6 @@ from clonalnet_jax.training.experiment import Experiment
 from clonalnet_jax.training.loop import make_init, make_run_optimizer, make_step
 from clonalnet_jax.training.methods import make_method
 from clonalnet_jax.weights import fold_batch_norm
-
-PROGRAMS = ("baseline", "clone", "cached", "evaluation")
-"""A step without a baseline, one with it, one with its cached answers; and a batch of
-an evaluation."""
 
 Entries = dict[str, tuple[tuple[int, ...], Any]]
 """Shape, without the batch, and dtype of the entries of a batch, by name."""
@@ -52,11 +50,11 @@ class Shapes(NamedTuple):
 
 
 def make_program(experiment: Experiment, name: str, batch_size: int) -> Shapes:
-    """Makes one of `PROGRAMS`.
+    """Makes a program.
 
     Args:
       experiment: The config, the data set's shapes and the mesh.
-      name: One of `PROGRAMS`.
+      name: One of `checks.PROGRAMS`.
       batch_size: The global batch, in place of the config's.
 
     Returns:

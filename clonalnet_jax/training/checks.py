@@ -35,8 +35,8 @@ from clonalnet_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 from clonalnet_jax.training.variants import read_variants
 
 _DTYPES = ("float32", "bfloat16")
-# Those of `planning.programs`.
-_PROGRAMS = ("baseline", "clone", "cached", "evaluation")
+PROGRAMS = ("baseline", "clone", "cached", "evaluation")
+"""What `config.plan.programs` may name; see `planning.programs`."""
 _YEAR = 525_600  # In minutes. `faulthandler` cannot wait for much longer.
 
 _positive = partial(number, above=0)
@@ -115,7 +115,7 @@ RULES: dict[str, Rule] = {
     "compare.seeds": whole(1, 10_000, example=5),
     "compare.methods": different_names(METHODS, least=1, also=_may_be_method),
     "plan.train_images": whole(1, example=50_000, optional=True),
-    "plan.programs": different_names(_PROGRAMS, least=1),
+    "plan.programs": different_names(PROGRAMS, least=1),
     "plan.find_batch": flag(),
     "tune.methods": different_names(METHODS, least=1),
     "tune.space": several(

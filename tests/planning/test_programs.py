@@ -8,6 +8,7 @@ from clonalnet_jax.configs import digits
 
 from clonalnet_jax.planning import programs
 from clonalnet_jax.runtime import partition
+from clonalnet_jax.training.checks import PROGRAMS
 from clonalnet_jax.training.experiment import open_experiment
 
 
@@ -42,7 +43,7 @@ def test_a_batch_is_like_those_of_a_run(config, tmp_path, on_device, evaluation)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
-@pytest.mark.parametrize("name", programs.PROGRAMS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
     config, tmp_path, monkeypatch, platform, name
 ):
@@ -52,6 +53,9 @@ def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
     experiment = open_experiment(config, tmp_path)
     shapes = programs.make_program(experiment, name, 16)
     text = shapes.lower(platform).as_text()
+    layout = partition.layout_of(experiment.mesh)
+    assert layout.statistics_in_one_pass
+    assert not layout.gradients_in_parts
     assert "xla_cpu" not in text
     # Convolutions stay whole, and their steps stay a loop.
     assert "stablehlo.case" not in text
