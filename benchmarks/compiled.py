@@ -146,9 +146,9 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield (
         f"| network, images a device | {figure}: plain | clone | cached | "
         "**clone / plain** | cached / plain | launches: plain | clone | GiB: plain | "
-        "clone |"
+        "clone | collectives |"
     )
-    yield "|---|" + "---|" * 9
+    yield "|---|" + "---|" * 10
     groups: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         key = row["network"], row["batch_of_device"], row["dtype"], row["options"]
@@ -163,6 +163,7 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             _ratio(values.get("cached"), plain),
             *(_whole(steps.get(name), "launches") for name in STEPS[:2]),
             *(_gib(steps.get(name)) for name in STEPS[:2]),
+            _sent(steps.get("baseline")),
         ]
         yield f"| {title} | " + " | ".join(cells) + " |"
 
@@ -188,6 +189,15 @@ def _whole(row: Mapping[str, Any] | None, key: str) -> str:
 
 def _gib(row: Mapping[str, Any] | None) -> str:
     return "" if row is None or row["peak"] is None else f"{row['peak'] / 2**30:.2f}"
+
+
+def _sent(row: Mapping[str, Any] | None) -> str:
+    """Those of a plain step; a clone's are the same."""
+    if row is None or not row["collectives"]:
+        return ""
+    count = sum(one["number"] for one in row["collectives"])
+    size = sum(one["bytes"] for one in row["collectives"])
+    return f"{count}, {size / 1e6:.1f} MB"
 
 
 def main() -> None:
