@@ -30,7 +30,7 @@ FILE = Path(__file__).with_suffix(".json")
 # The name of a network in the tables: model, its side of images, classes.
 NETWORKS = {
     "ResNet-20": ("resnet20", 32, 10),
-    "ResNet-18, 3x3 stem": ("resnet18", 32, 10),
+    "ResNet-18, 3x3 stem": ("resnet18_small", 32, 10),
     "ResNet-18": ("resnet18", 224, 1000),
     "ResNet-50": ("resnet50", 224, 1000),
     "MobileNetV2": ("mobilenet_v2", 224, 1000),

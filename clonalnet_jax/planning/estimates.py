@@ -14,7 +14,10 @@ GPU_FRACTION = 0.75
 DECODED_PER_CORE = 953 / 2
 # How close the search for the largest batch comes, relative to it.
 _CLOSE = 1 / 16
-_MOST_TRIES = 6
+_MOST_TRIES = 8
+# How much larger the next batch may be than the largest that is known to fit: small
+# programs say little of how memory grows.
+_MOST_GROWTH = 8
 
 
 class Seconds(NamedTuple):
@@ -146,7 +149,8 @@ def find_largest(
     """Finds the largest batch that fits, by compiling it.
 
     Memory grows almost in a line with the batch, so that each try is where the line
-    through the last two meets the limit.
+    through the last two meets the limit. Where the compiler gives up without a figure,
+    it is between what fits and what does not.
 
     Args:
       need: Function `batch -> bytes`; None where the compiler gave up.
@@ -182,17 +186,19 @@ def _next(
     known: dict[int, int | None], fits: int, too_large: int, multiple: int, usable: int
 ) -> int:
     points = sorted((b, n) for b, n in known.items() if n is not None)
-    if len(points) < 2:
-        return (
-            2 * fits if fits else max(multiple, too_large // 2 // multiple * multiple)
-        )
-    (b0, n0), (b1, n1) = points[-2:]
-    slope = (n1 - n0) / (b1 - b0)
-    wanted = b1 + (usable - n1) / slope if slope > 0 else 2 * b1
+    wanted = 2.0 * fits if fits else too_large / 2
+    if too_large and known[too_large] is None and fits:
+        wanted = math.sqrt(fits * too_large)
+    elif len(points) > 1:
+        (b0, n0), (b1, n1) = points[-2:]
+        slope = (n1 - n0) / (b1 - b0)
+        wanted = b1 + (usable - n1) / slope if slope > 0 else wanted
+    if fits:
+        wanted = min(wanted, _MOST_GROWTH * fits)
     batch = math.floor(wanted / multiple) * multiple
     if too_large:  # Between what is known to fit and what is known not to.
         batch = min(batch, too_large - multiple)
-    return max(batch, fits + multiple) if fits else batch
+    return max(batch, fits + multiple)
 
 
 def run_hours(

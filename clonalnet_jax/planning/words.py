@@ -74,10 +74,9 @@ def _table(plan: Mapping[str, Any]) -> str:
             "  at full bandwidth": [
                 _ms(one["seconds_by"]["traffic"]) for one in found.values()
             ],
-            "by the compiler's cycles": [
-                _ms(one["seconds_by"]["cycles"]) for one in found.values()
-            ],
-            "collectives": [_sent(one) for one in found.values()],
+            "by cycles": [_ms(one["seconds_by"]["cycles"]) for one in found.values()],
+            "collectives": [_collectives(one) for one in found.values()],
+            "  their results": [_sent(one) for one in found.values()],
             "  on the links alone": [
                 _ms(one["seconds_by"]["collectives"]) for one in found.values()
             ],
@@ -190,15 +189,13 @@ def _rate(one: Mapping[str, Any]) -> str:
     return f"{float(three_digits):,.0f}"
 
 
+def _collectives(one: Mapping[str, Any]) -> str:
+    if "collectives" not in one:
+        return "-"
+    return f"{sum(each['number'] for each in one['collectives']):,}"
+
+
 def _sent(one: Mapping[str, Any]) -> str:
-    """Such as `235 all-reduce, 55.7 MB`."""
     if not one.get("collectives"):
-        return "none" if "collectives" in one else "-"
-    kinds: dict[str, list[int]] = {}
-    for each in one["collectives"]:
-        count, size = kinds.setdefault(each["kind"], [0, 0])
-        kinds[each["kind"]] = [count + each["number"], size + each["bytes"]]
-    return ", ".join(
-        f"{count:,} {kind}, {size / 1e6:,.1f} MB"
-        for kind, (count, size) in kinds.items()
-    )
+        return "-"
+    return f"{sum(each['bytes'] for each in one['collectives']) / 1e6:,.1f} MB"
