@@ -43,9 +43,12 @@ def _head(plan: Mapping[str, Any]) -> Iterator[str]:
     if plan["compiler"] is None:
         yield "Counted, not compiled: all times are bounds that no run reaches."
     else:
+        times = "every time is an estimate"
+        if _is_bound(plan):
+            times = "every time is a bound that a run comes near at most"
         yield (
             f"Compiled here for devices that are not here ({plan['compiler']}): "
-            "nothing was run, every time is an estimate."
+            f"nothing was run, {times}."
         )
     for name, network in plan["networks"].items():
         yield (
@@ -63,7 +66,9 @@ def _table(plan: Mapping[str, Any]) -> str:
     for name in found:
         table.add_column(_NAMES[name], justify="right", overflow="fold")
     rows: dict[str, list[str]] = {
-        "estimate": [_ms(one["seconds"]) for one in found.values()],
+        "at best" if _is_bound(plan) else "estimate": [
+            _ms(one["seconds"]) for one in found.values()
+        ],
         "images/s, all devices": [_rate(one) for one in found.values()],
         "operations": [f"{one['operations'] / 1e9:,.1f} G" for one in found.values()],
         "  at peak": [_ms(one["seconds_by"]["operations"]) for one in found.values()],
@@ -119,10 +124,11 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
         )
     run = plan["run"]
     if run is not None:
+        at_best = "at best " if _is_bound(plan) else ""
         yield (
             f"Whole training: {_count(run['runs'], 'run')} of {run['steps']:,} steps, "
-            f"{run['hours']:,.1f} hours or {run['device_hours']:,.1f} device-hours, "
-            "without evaluations, checkpoints and the time to compile."
+            f"{at_best}{run['hours']:,.1f} hours or {run['device_hours']:,.1f} "
+            "device-hours, without evaluations, checkpoints and the time to compile."
         )
         if run["input_hours"] is not None and run["input_hours"] > run["hours"]:
             yield (
@@ -166,6 +172,11 @@ def _fit(plan: Mapping[str, Any]) -> Iterator[str]:
         f"Largest batch found to fit: {largest['batch_size']:,} "
         f"({_gib(largest['needed'])}); {until}."
     )
+
+
+def _is_bound(plan: Mapping[str, Any]) -> bool:
+    """Whether the times rest on peaks, and not on a compiler's estimate."""
+    return any(one["seconds_by"]["cycles"] is None for one in plan["programs"].values())
 
 
 def _count(number: int, noun: str) -> str:
