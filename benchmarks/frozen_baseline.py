@@ -3,6 +3,15 @@
     python benchmarks/frozen_baseline.py --config=configs/cifar10_small.py \
         --config.data.path=DIRECTORY --workdir=runs/cifar10_small/seed0
 
+    python benchmarks/frozen_baseline.py --config=configs/cifar10.py \
+        --config.data.source=folder --config.data.path=DIRECTORY \
+        --config.data.mean="(0.485,0.456,0.406)" \
+        --config.data.std="(0.229,0.224,0.225)" --config.baseline.model=resnet20 \
+        --config.baseline.options.padded_shortcuts=True \
+        --config.baseline.weights=resnet20-12fca82f.th --workdir=runs/resnet20
+
+The weights are those of akamaster/pytorch_resnet_cifar10.
+
 Measures the baseline that config.baseline names, or else a workdir's, on the test
 split: the largest difference of a logit over the largest logit, the shares of images
 with the same arg-max and with the same confusing categories, and images per second
