@@ -306,7 +306,7 @@ def find_devices(topology: Topology) -> list[jax.Device]:
             got=str(error).split("\n")[0],
             expected=_EXPECTED,
             remedy="take a slice that the vendor sells; its documentation lists them: "
-            f"{topology.target.source}",
+            f"{topology.target.source.partition(';')[0]}",
         ) from error
     return list(devices[: topology.devices])
 
