@@ -22,7 +22,7 @@ def run_mode(
     run: str,
     format: str | None,
     output: str | None,
-    topology: str | None,
+    topology: str | None = None,
     force_config: bool,
 ) -> int:
     """Runs a mode.
@@ -37,7 +37,7 @@ def run_mode(
       run: Network that is predicted with, exported or reported on.
       format: Format of the export, the predictions or the plan; None for the usual one.
       output: File of the export or the plan; None for one below the workdir.
-      topology: Name of the devices that are planned for.
+      topology: Name of the devices to plan for.
       force_config: Goes on although the config differs from the workdir's.
 
     Returns:

@@ -93,10 +93,10 @@ def whole(start, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_nine_kills_change_no_bit(tfds_dir, tmp_path):
+def test_six_kills_change_no_bit(tfds_dir, tmp_path):
     output = tmp_path / "kills.json"
     result = subprocess.run(
-        [sys.executable, "benchmarks/soak.py", "--kills=9", f"--output={output}"],
+        [sys.executable, "benchmarks/soak.py", "--kills=6", f"--output={output}"],
         cwd=ROOT,
         env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
         capture_output=True,
@@ -105,8 +105,8 @@ def test_nine_kills_change_no_bit(tfds_dir, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(output.read_text())
     assert found["faults"] == []
-    assert sum(found["kills"].values()) == 9
-    assert all(found["kills"][p] >= 2 for p in ("saving", "evaluating", "training"))
+    assert sum(found["kills"].values()) == 6
+    assert all(found["kills"][p] >= 1 for p in ("saving", "evaluating", "training"))
 
 
 @pytest.mark.slow

@@ -86,6 +86,7 @@ def test_imagenet_is_planned_without_its_data(tmp_path, capsys, no_compiler):
     assert found["run"] is None
 
 
+@pytest.mark.slow
 def test_compiled_it_says_what_is_sent_and_whether_it_fits(
     config, tmp_path, capsys, compiled_for_cpu
 ):

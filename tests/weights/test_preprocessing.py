@@ -170,6 +170,7 @@ def test_without_weights_it_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_run_keeps_the_values(tmp_path, tfds_dir, one_device):
     model = cn.create_model("resnet8", 10, width=4)
     variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), train=False)
