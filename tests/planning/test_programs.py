@@ -10,6 +10,7 @@ from clonalnet_jax.planning import programs
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.training.checks import PROGRAMS
 from clonalnet_jax.training.experiment import open_experiment
+from tests.marks import quickly
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_batch_is_like_those_of_a_run(config, tmp_path, on_device, evaluation)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", quickly(PROGRAMS, ("clone",)))
 def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
     config, tmp_path, monkeypatch, platform, name
 ):
