@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from clonalnet_jax import data
@@ -110,12 +111,11 @@ def plan(
     check_config(config)
     compiler = has_compiler(topology)
     devices = find_devices(topology) if compiler else jax.devices("cpu")[:1]
-    experiment, images = _open(config, devices)
-    if compiler:
-        _check_batch(experiment)
-    elif config.batch_size % topology.devices:
-        raise _indivisible(config.batch_size, topology.devices)
-    else:
+    # One CPU, on which things are only counted, has nothing to split classes over.
+    mesh = partition.make_mesh(devices, model=config.partition.model if compiler else 1)
+    _check_batch(config, topology)
+    experiment, images = _open(config, mesh)
+    if not compiler:
         say(
             f"No compiler for {topology.name} here, so that nothing but operations and "
             f'parameters is counted: pip install "clonalnet-jax[{topology.extra}]"'
@@ -137,9 +137,8 @@ def plan(
     return result
 
 
-def _open(config: ConfigDict, devices: list[jax.Device]) -> tuple[Experiment, int]:
+def _open(config: ConfigDict, mesh: Mesh) -> tuple[Experiment, int]:
     """The experiment on devices that need not be there; and its training images."""
-    mesh = partition.make_mesh(devices, model=config.partition.model)
     images = config.plan.train_images
     of_data = config.data
     if images is not None:
@@ -166,20 +165,10 @@ def _open(config: ConfigDict, devices: list[jax.Device]) -> tuple[Experiment, in
     return Experiment(config, Path(), dataset, mesh, Journal(Path())), images
 
 
-def _check_batch(experiment: Experiment) -> None:
-    config = experiment.config
-    partition.check_batch_size(
-        config.batch_size, experiment.mesh, parts=config.accumulate_steps
-    )
-
-
-def _indivisible(batch_size: int, devices: int) -> UserError:
-    return UserError(
-        "config.batch_size",
-        got=f"{batch_size} on {devices} devices",
-        expected=f"a multiple of {devices}, the global batch of all devices",
-        remedy=f"--config.batch_size={max(1, round(batch_size / devices)) * devices}",
-    )
+def _check_batch(config: ConfigDict, topology: Topology) -> None:
+    model = config.partition.model
+    mesh = AbstractMesh((topology.devices // model, model), ("data", "model"))
+    partition.check_batch_size(config.batch_size, mesh, parts=config.accumulate_steps)
 
 
 def _look(
@@ -192,7 +181,8 @@ def _look(
 ) -> dict[str, Any]:
     """What one program does, needs and takes."""
     config = experiment.config
-    # On a device's share of the batch, whole, as one CPU would compute it.
+    # On a device's share of the batch, as one CPU would compute it. Devices that share
+    # the classes compute all but the classifier alike, which is counted whole here.
     here = experiment._replace(
         mesh=partition.make_mesh(jax.devices("cpu")[:1]),
         config=_unsplit(config),
@@ -201,7 +191,7 @@ def _look(
     share = config.batch_size // rows
     lowered = programs.make_program(here, name, share).lower("cpu")
     cost: Any = lowered.cost_analysis() or {}
-    operations = cost.get("flops", 0.0) / config.partition.model
+    operations = cost.get("flops", 0.0)
     contents, needed, seconds, steps = None, None, None, 1
     if compiled:
         needed, seconds, contents, steps = _compile(

@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.splitting import shard_state as shard_state
@@ -270,7 +270,9 @@ def keep_up(outputs: Iterable[T]) -> Iterator[T]:
         yield output
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
+def check_batch_size(
+    batch_size: int, mesh: Mesh | AbstractMesh, *, parts: int = 1
+) -> None:
     """Raises `UserError` unless the global batch can be split over mesh and parts."""
     rows = mesh.shape["data"] * parts
     if batch_size >= 1 and batch_size % rows == 0:

@@ -171,6 +171,18 @@ def test_a_batch_that_devices_cannot_share_is_refused(config, tmp_path, no_compi
         plan(config, tmp_path, "v5e:4x4")
 
 
+def test_split_classes_are_counted_without_a_compiler(config, tmp_path, no_compiler):
+    config.plan.programs = ("evaluation",)
+    whole = plan(config, tmp_path, "v5e:2x4")["programs"]["evaluation"]
+    config.partition.model = 2
+    split = plan(config, tmp_path, "v5e:2x4")
+    assert split["config"]["batch_of_device"] == 16
+    # Two devices compute the same images, so that each has twice as many.
+    assert split["programs"]["evaluation"]["operations"] == pytest.approx(
+        2 * whole["operations"], rel=0.01
+    )
+
+
 def test_another_format_is_refused(config, tmp_path):
     with pytest.raises(UserError, match="text or json"):
         plan(config, tmp_path, "v5e:4x4", format="csv")
