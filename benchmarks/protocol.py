@@ -1,6 +1,7 @@
 """Tables of a series of docs/protocol.md, and the test that decides it.
 
     python benchmarks/protocol.py docs/results/sign_digits --rival=dist_tuned
+    python benchmarks/protocol.py docs/results/digits --rival=distillation --clone=clone
 
 The first table has every run; a difference is bold where the paired t-test, corrected
 (Holm) for the methods of its column, is below 0.05. The second is the protocol's test:
@@ -26,11 +27,12 @@ _LEVEL = 0.05
 
 
 def read_series(directory: Path, rival: str) -> dict[str, Any]:
-    """Compares the runs of a series with its four references.
+    """Compares the runs of a series with its references.
 
     Args:
       directory: The series, with a folder for each seed.
-      rival: The tuned distillation that had the highest score in the tuning.
+      rival: The tuned distillation that had the highest score in the tuning, or
+        `distillation` itself where nothing was tuned.
 
     Returns:
       What `tables.tabulate_seeds` does.
@@ -44,7 +46,7 @@ def read_series(directory: Path, rival: str) -> dict[str, Any]:
 
 
 def runs_table(result: Mapping[str, Any], rival: str) -> str:
-    """Tabulates every run of a series against four references.
+    """Tabulates every run of a series against its references.
 
     Args:
       result: The series, of `read_series`.
@@ -53,7 +55,11 @@ def runs_table(result: Mapping[str, Any], rival: str) -> str:
     Returns:
       The table, in Markdown.
     """
-    names = {"cross_entropy": "retraining", rival: "best tuned distillation"}
+    names = {
+        rival: "best tuned distillation",
+        "cross_entropy": "retraining",
+        "distillation": "distillation",
+    }
     rows = []
     for run, means in result["methods"].items():
         differences = [

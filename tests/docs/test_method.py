@@ -61,7 +61,7 @@ def test_the_figure_of_results_has_every_difference_of_the_page():
         assert line.low < line.mean < line.high
         assert not line.shown or line.low > 0 or line.high < 0
     digits = lines[0]
-    assert (digits.section, digits.shown) == ("Digits", False)
+    assert (digits.section, digits.shown) == ("Digits", True)
     assert results_figure.draw(lines).axes
 
 
