@@ -34,7 +34,7 @@ from clonalnet_jax.analysis.confusion import confusing_categories
 from clonalnet_jax.analysis.significance import paired_difference
 from clonalnet_jax.command import start
 from clonalnet_jax.errors import UserError, unknown_name
-from clonalnet_jax.report.rendering import Draw, Theme, render
+from clonalnet_jax.report.rendering import Drawing, Theme, render
 from clonalnet_jax.trained.network import load_network
 from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.training.experiment import open_experiment
@@ -152,7 +152,7 @@ def _print(rows: Sequence[Mapping[str, Any]], num_seeds: int) -> None:
     Console(width=100).print(table)
 
 
-def _draw(rows: Sequence[Mapping[str, Any]]) -> Draw:
+def _draw(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     """The gain by key and value, all on one scale."""
     keys = list(dict.fromkeys(row["key"] for row in rows))
 
@@ -184,7 +184,15 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> Draw:
         axes.set(ylabel="gain over plain retraining, top-1")
         axes.grid(visible=False, axis="x")
 
-    return draw
+    ends = ("mean", "low", "high")
+    return Drawing(
+        draw,
+        ("key", "value", "gain in top-1", "low end of its interval", "high end"),
+        [
+            (row["key"], str(row["value"]), *(row["gain"][end] for end in ends))
+            for row in rows
+        ],
+    )
 
 
 if __name__ == "__main__":

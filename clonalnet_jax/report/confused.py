@@ -87,7 +87,7 @@ def _pairs(counted: Confusion, names: Sequence[str], directory: Path) -> dict[st
         return {"pairs_figure": None}
     titles = [f"{names[p.first]} ↔ {names[p.second]}" for p in pairs]
     drawn = figures.draw_pairs(
-        [" ↔ ".join(figures.short(names[k], 14) for k in p[:2]) for p in pairs],
+        [(names[p.first], names[p.second]) for p in pairs],
         [p.baseline for p in pairs],
         [p.clone for p in pairs],
     )

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from clonalnet_jax.analysis.reliability import Reliability, RiskCoverage
 from clonalnet_jax.errors import displayable
-from clonalnet_jax.report.rendering import Draw, Theme
+from clonalnet_jax.report.rendering import Drawing, Theme
 
 # Classes of a matrix whose counts fit into their cells.
 _WRITTEN = 12
@@ -21,7 +21,7 @@ def draw_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     clone: str,
     ylabel: str,
-) -> Draw:
+) -> Drawing:
     """A line for each run.
 
     Args:
@@ -48,7 +48,15 @@ def draw_curves(
         )
         _legend(axes)
 
-    return draw
+    return Drawing(
+        draw,
+        ("run", "step", ylabel),
+        [
+            (run, *point)
+            for run, curve in curves.items()
+            for point in zip(*curve, strict=True)
+        ],
+    )
 
 
 def _ticks(steps: Sequence[float]) -> list[float]:
@@ -59,12 +67,12 @@ def _ticks(steps: Sequence[float]) -> list[float]:
 
 
 def draw_pairs(
-    names: Sequence[str], before: Sequence[int], after: Sequence[int]
-) -> Draw:
+    names: Sequence[tuple[str, str]], before: Sequence[int], after: Sequence[int]
+) -> Drawing:
     """Errors of the baseline and of the clone on pairs of classes, joined by a line.
 
     Args:
-      names: Short names of the pairs.
+      names: Names of the classes of each pair.
       before: Images that the baseline swaps.
       after: Images that the clone swaps.
 
@@ -80,17 +88,23 @@ def draw_pairs(
             (after, "clone", "D", theme.clone),
         ):
             axes.scatter(values, rows, c=colour, marker=marker, label=label, zorder=2)
-        axes.set_yticks(rows, [short(name, 36) for name in names])
+        axes.set_yticks(
+            rows, [" ↔ ".join(short(n, 14) for n in pair) for pair in names]
+        )
         axes.set(xlabel="images swapped", xlim=(-0.4, None))
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(visible=False, axis="y")
         _legend(axes)
 
-    return draw
+    return Drawing(
+        draw,
+        ("class", "other class", "baseline", "clone"),
+        [(*pair, *counts) for pair, *counts in zip(names, before, after, strict=True)],
+    )
 
 
-def draw_gains(names: Sequence[str], gains: Sequence[float]) -> Draw:
+def draw_gains(names: Sequence[str], gains: Sequence[float]) -> Drawing:
     """Percentage points gained or lost on each class.
 
     Args:
@@ -111,10 +125,14 @@ def draw_gains(names: Sequence[str], gains: Sequence[float]) -> Draw:
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
 
-    return draw
+    return Drawing(
+        draw,
+        ("class", "gain in accuracy, percentage points"),
+        list(zip(names, gains, strict=True)),
+    )
 
 
-def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw:
+def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Drawing:
     """A confusion matrix.
 
     Args:
@@ -140,7 +158,14 @@ def draw_matrix(names: Sequence[str], matrix: np.ndarray, *, top: float) -> Draw
         bar.outline.set_edgecolor(theme.grid)
         bar.locator = MaxNLocator(5, integer=True)
 
-    return draw
+    return Drawing(
+        draw,
+        ("true class", *(f"answer {name}" for name in names)),
+        [
+            (name, *row)
+            for name, row in zip(names, np.asarray(matrix).tolist(), strict=True)
+        ],
+    )
 
 
 def _write_counts(axes: Axes, theme: Theme, matrix: np.ndarray, top: float) -> None:
@@ -160,7 +185,7 @@ def _write_counts(axes: Axes, theme: Theme, matrix: np.ndarray, top: float) -> N
         )
 
 
-def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:
+def draw_reliability(diagram: Reliability, *, clone: bool) -> Drawing:
     """Accuracy by confidence, and how many images there are of each.
 
     Args:
@@ -190,10 +215,24 @@ def draw_reliability(diagram: Reliability, *, clone: bool) -> Draw:
         axes.set_ylabel("accuracy; share of images (bars)")
         axes.set_title(f"ece {diagram.ece:.1f} %", loc="left")
 
-    return draw
+    edges = diagram.edges.tolist()
+    return Drawing(
+        draw,
+        ("confidence from", "to", "images", "mean confidence", "accuracy"),
+        list(
+            zip(
+                edges[:-1],
+                edges[1:],
+                diagram.images.tolist(),
+                diagram.confidence.tolist(),
+                diagram.accuracy.tolist(),
+                strict=True,
+            )
+        ),
+    )
 
 
-def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Draw:
+def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Drawing:
     """The error among the images that a network is most sure of, by their share.
 
     Args:
@@ -203,23 +242,24 @@ def draw_risk_coverage(curves: Mapping[str, RiskCoverage], clone: str) -> Draw:
     Returns:
       The figure.
     """
+    points = {run: _thinned(curve) for run, curve in curves.items()}
+    headings = ("run", "images answered, %", "wrong among them, %")
 
     def draw(axes: Axes, theme: Theme) -> None:
-        for position, (run, curve) in enumerate(curves.items()):
-            # A point a pixel is enough, and keeps the page small.
-            last = len(curve.risk) - 1
-            points = np.unique(np.linspace(0, last, 300).astype(int))
-            axes.plot(
-                100 * curve.coverage[points],
-                100 * curve.risk[points],
-                label=short(run),
-                **_line(theme, run, clone, position),
-            )
-        axes.set(xlabel="images answered, %", ylabel="wrong among them, %")
+        for position, (run, drawn) in enumerate(points.items()):
+            axes.plot(*drawn.T, label=short(run), **_line(theme, run, clone, position))
+        axes.set(xlabel=headings[1], ylabel=headings[2])
         axes.set(xlim=(0, 100), ylim=(0, None))
         _legend(axes)
 
-    return draw
+    rows = [(run, *point) for run, drawn in points.items() for point in drawn.tolist()]
+    return Drawing(draw, headings, rows)
+
+
+def _thinned(curve: RiskCoverage) -> np.ndarray:
+    """Coverage and risk in percent: a point a pixel keeps the page small."""
+    points = np.unique(np.linspace(0, len(curve.risk) - 1, 300).astype(int))
+    return 100 * np.stack([curve.coverage[points], curve.risk[points]], axis=1)
 
 
 def draw_differences(
@@ -228,7 +268,7 @@ def draw_differences(
     intervals: Sequence[tuple[float, float]],
     shown: Sequence[bool],
     xlabel: str,
-) -> Draw:
+) -> Drawing:
     """Mean differences with their intervals around zero.
 
     Args:
@@ -256,7 +296,16 @@ def draw_differences(
         axes.set(xlabel=short(xlabel, 48))
         axes.grid(visible=False, axis="y")
 
-    return draw
+    return Drawing(
+        draw,
+        ("", xlabel, "low end of the interval", "high end", "shown"),
+        [
+            (name, mean, *interval, str(is_shown))
+            for name, mean, interval, is_shown in zip(
+                names, means, intervals, shown, strict=True
+            )
+        ],
+    )
 
 
 def short(name: str, length: int = 24) -> str:

@@ -4,10 +4,11 @@ Colours are those of Okabe and Ito (2008), which stay apart for colour-blind eye
 white, their orange is darker and their yellow and sky blue are left out.
 """
 
+import csv
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+
+from clonalnet_jax.errors import csv_cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,20 @@ Draw = Callable[[Axes, Theme], None]
 """Draws in the colours of a theme."""
 
 
+class Drawing(NamedTuple):
+    """A figure, and the numbers that it shows.
+
+    Attributes:
+      draw: Draws it.
+      headings: Names of the columns.
+      rows: Names and numbers, as many in a row as there are columns.
+    """
+
+    draw: Draw
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+
+
 class Rendered(NamedTuple):
     """A figure for a page.
 
@@ -87,26 +104,36 @@ class Rendered(NamedTuple):
 
 
 def render(
-    draw: Draw,
+    drawing: Drawing,
     path: Path,
     *,
     size: tuple[float, float] = (4.6, 3.2),
 ) -> Rendered:
-    """Draws a figure for both themes, and saves the light one for papers.
+    """Draws a figure for both themes; saves the light one, and its numbers, for papers.
 
     Args:
-      draw: The figure.
-      path: Path without suffix; `.svg` and `.png` (300 dpi on white) are written.
+      drawing: The figure.
+      path: Path without suffix; `.svg`, `.png` (300 dpi on white) and `.csv` are
+        written.
       size: Width and height in inches.
 
     Returns:
       The figure.
     """
-    light, pixels = _export(draw, LIGHT, size, "svg", "png")
-    (dark,) = _export(draw, DARK, size, "svg")
+    light, pixels = _export(drawing.draw, LIGHT, size, "svg", "png")
+    (dark,) = _export(drawing.draw, DARK, size, "svg")
     path.with_suffix(".svg").write_bytes(light)
     path.with_suffix(".png").write_bytes(pixels)
+    # The names of what is in it may not be of the system's encoding.
+    with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(map(_cell, drawing.headings))
+        rows.writerows(map(_cell, row) for row in drawing.rows)
     return Rendered(light, dark, path.name)
+
+
+def _cell(value: str | float) -> str | float:
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _export(

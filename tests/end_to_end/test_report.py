@@ -105,6 +105,7 @@ def test_figures_lie_beside_the_page_for_papers(page):
         assert (figures / f"{name}.svg").read_text().startswith("<?xml")
         with Image.open(figures / f"{name}.png") as image:
             assert min(image.size) > 600
+        assert len((figures / f"{name}.csv").read_text().splitlines()) > 1
     rows = (page.parent / "classes.csv").read_text().splitlines()
     assert len(rows) == 1 + len(NAMES)
     assert not any(row.startswith(("=", '"=')) for row in rows)

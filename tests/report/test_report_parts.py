@@ -1,5 +1,8 @@
 """The parts of a report that can be wrong without looking wrong."""
 
+import csv
+import io
+import itertools
 import json
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -94,12 +97,12 @@ def test_a_heat_map_brightens_what_it_is_about():
 
 
 def test_figures_are_the_same_files_every_time(tmp_path):
-    draw = draw_pairs(["$a$ ↔ b", "c ↔ 犬"], [3, 2], [1, 2])
+    draw = draw_pairs([("$a$", "b"), ("c", "犬")], [3, 2], [1, 2])
     first, second = (render(draw, tmp_path / name) for name in ("first", "second"))
     assert first[:2] == second[:2]
     assert (first.name, second.name) == ("first", "second")
     assert first.light != first.dark
-    for suffix in ("svg", "png"):
+    for suffix in ("svg", "png", "csv"):
         contents = {path.read_bytes() for path in tmp_path.glob(f"*.{suffix}")}
         assert len(contents) == 1
     with Image.open(tmp_path / "first.png") as image:
@@ -110,7 +113,7 @@ def test_long_names_are_not_drawn_over_the_figure(tmp_path):
     """The axes keep most of the width, whatever the names."""
     figure = Figure(figsize=(4.8, 3), layout="constrained")
     axes = figure.subplots()
-    draw_gains(["x" * 200, "y"], [1.0, -2.0])(axes, LIGHT)
+    draw_gains(["x" * 200, "y"], [1.0, -2.0]).draw(axes, LIGHT)
     figure.draw_without_rendering()
     assert axes.get_position().width > 0.5
     assert axes.get_tightbbox().x0 >= 0
@@ -121,7 +124,7 @@ def test_many_runs_leave_room_for_their_curves(recwarn):
     curves = {name: ([1, 2, 3], [1.0, 2.0, 3.0]) for name in names}
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
     axes = figure.subplots()
-    draw_curves(curves, "clone", "top-1 %")(axes, LIGHT)
+    draw_curves(curves, "clone", "top-1 %").draw(axes, LIGHT)
     figure.draw_without_rendering()
     assert axes.get_position().width > 0.6
     assert not recwarn.list
@@ -234,7 +237,7 @@ VALUES = [1.0] * len(ODD_NAMES)
     "draw",
     [
         draw_gains(ODD_NAMES, VALUES),
-        draw_pairs(ODD_NAMES, VALUES, VALUES),
+        draw_pairs([(name, "b") for name in ODD_NAMES], VALUES, VALUES),
         draw_matrix(ODD_NAMES, np.eye(len(ODD_NAMES)), top=1),
         draw_curves(dict.fromkeys(ODD_NAMES, ([1], [1.0])), "", ODD_NAMES[0]),
         draw_differences(
@@ -252,3 +255,21 @@ def test_odd_names_make_well_formed_figures(draw, tmp_path):
     shown = "".join(ElementTree.fromstring(rendered.light).itertext())
     assert not UNSAFE & set(rendered.light.decode() + shown)
     assert len(rendered.light) < 200_000
+    text = (tmp_path / "figure.csv").read_text(encoding="utf-8")
+    limit = csv.field_size_limit(10**7)
+    headings, *rows = csv.reader(io.StringIO(text, newline=""))
+    csv.field_size_limit(limit)
+    assert len(rows) == len(draw.rows) > 0
+    assert {len(row) for row in rows} == {len(headings)}
+    cells = [*headings, *itertools.chain(*rows)]
+    assert not UNSAFE & set("".join(cells))
+    assert not any(cell.startswith(("=", "+", "@")) for cell in cells)
+
+
+def test_a_figures_numbers_lie_beside_it(tmp_path):
+    render(draw_pairs([("cat", "dog"), ("a,b", "c")], [3, 2], [1, 2]), tmp_path / "x")
+    assert (tmp_path / "x.csv").read_text().splitlines() == [
+        "class,other class,baseline,clone",
+        "cat,dog,3,1",
+        '"a,b",c,2,2',
+    ]

@@ -1,0 +1,164 @@
+"""Every command of the pages that starts Python runs, with little to train.
+
+It stands here as the page has it, but for the reader's own directories, for how long is
+trained and for how many seeds.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+# Commands that another test runs, by what stands in them: what needs PyTorch, another
+# process or files of other people.
+ELSEWHERE = {
+    "configs/weights.py": "interop/test_weights_page.py",
+    "configs/default.py": "weights/test_published.py",
+    "input_pipeline.py": "interop/test_input_benchmark.py",
+    "time_to_accuracy.py": "interop/test_speed_benchmarks.py",
+    "launch/local.py": "end_to_end/test_processes.py",
+    "--mode=plan": "planning/test_running.py",
+}
+# What is replaced in a command.
+SMALLER = {
+    r"(compare\.seeds|--seeds)=\d+": r"\1=2",
+    r"tune\.seeds=\d+": "tune.seeds=1",
+    r"examples_per_class=\d+": "examples_per_class=6",
+    r"epochs=\d+": "epochs=1",
+    r"=(DIRECTORY|FOLDER)\b": "=images",
+    r"\bBOXES\b": "boxes",
+    # Stands for the outcome of a tuning.
+    r'"\(what the tuning says\)"': "\"('distillation_tuned = distillation',"
+    "'RIVAL_tuned = dist','clone_tuned = clone')\"",
+}
+LITTLE = ["--config.steps=2", "--config.baseline.min_top1=0"]
+SETTINGS = [
+    f"{method}.temperature"
+    for method in ("distillation", "dkd", "logit_standardisation", "dist", "loss")
+]
+# What is appended to a command with these words.
+APPENDED = {
+    "main.py --config": LITTLE,
+    "--mode=compare": LITTLE,
+    "--mode=tune": LITTLE,
+    "=configs/cifar10": ["--config.batch_size=16"],
+    "=configs/sign": ["--config.batch_size=16"],
+    # Twelve settings of each method otherwise.
+    "--config.tune.methods=\"('distillation'": [
+        '--config.tune.space="(' + ",".join(f"'{key}=2,4'" for key in SETTINGS) + ')"'
+    ],
+    "=configs/folder": ["--config.batch_size=16"],
+    # A ResNet-18 otherwise.
+    "=configs/cifar10.py": [
+        f"--config.{network}.model=resnet8" for network in ("baseline", "clone")
+    ],
+    "sensitivity.py": LITTLE,
+}
+# What a page's reader has done before.
+BEFORE = {
+    "weights": [
+        "python main.py --config=configs/digits.py",
+        "python main.py --config=configs/cifar10_small.py --config.methods=() "
+        "--config.data.path=DIRECTORY --workdir=runs/cifar10_small/seed0",
+    ],
+}
+
+
+def commands(page):
+    """The commands of a page, each on one line."""
+    text = "".join(
+        block
+        for language, block in re.findall(
+            r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S
+        )
+        if language in ("", "sh")
+    )
+    # A line goes on after a backslash, and within quotes.
+    text = re.sub(r"\s*\\\n\s*", " ", text)
+    text = re.sub(r'"[^"\n]*"', lambda quoted: quoted[0], text)
+    text = re.sub(r'"[^"]*"', lambda quoted: re.sub(r"\s*\n\s*", "", quoted[0]), text)
+    return re.findall(r"^.*?\b(python \S+\.py.*|python -m clonalnet.*)$", text, re.M)
+
+
+def run_here(page):
+    """Those of a page that no other test runs."""
+    return [c for c in commands(page) if not any(words in c for words in ELSEWHERE)]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A directory in which the paths of the pages mean something."""
+    directory = tmp_path_factory.mktemp("reader")
+    for name in ("main.py", "benchmarks", "configs", "clonalnet_jax"):
+        (directory / name).symlink_to(ROOT / name)
+    (directory / "docs").mkdir()
+    (directory / "docs" / "results").symlink_to(ROOT / "docs" / "results")
+    networks = (ROOT / "docs" / "networks.md").read_text()
+    linen, nnx = re.findall(r"^```python\n(.*?)^```", networks, re.M | re.S)[:2]
+    (directory / "my_nets.py").write_text(linen + nnx)
+    names = [f"class{label}" for label in range(10)]
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 10), ("test", 3)):
+        for name in names:
+            folder = directory / "images" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(256, size=(32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    boxes = directory / "boxes" / "val"
+    (boxes / "images").mkdir(parents=True)
+    (boxes.parent / "wnids.txt").write_text("\n".join(names))
+    rows = []
+    for name in names:
+        image = directory / "images" / "test" / name / "0.png"
+        (boxes / "images" / f"{name}.png").write_bytes(image.read_bytes())
+        rows.append(f"{name}.png\t{name}\t4\t4\t27\t27\n")
+    (boxes / "val_annotations.txt").write_text("".join(rows))
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if run_here(p)], ids=lambda page: page.stem
+)
+def test_every_command_of_a_page_runs(page, reader):
+    for command in [*BEFORE.get(page.stem, ()), *run_here(page)]:
+        smaller = command
+        for pattern, replacement in SMALLER.items():
+            smaller = re.sub(pattern, replacement, smaller)
+        for words, appended in APPENDED.items():
+            if words in command:
+                smaller = " ".join([smaller, *appended])
+        # By a shell, as its reader would: there are quotes and stars.
+        result = subprocess.run(
+            re.sub(r"^python", shlex.quote(sys.executable), smaller),
+            shell=True,
+            cwd=reader,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{smaller}\n{result.stdout}{result.stderr}"
+
+
+def test_every_command_is_run_somewhere():
+    found = [command for page in PAGES for command in commands(page)]
+    for words, test in ELSEWHERE.items():
+        assert any(words in command for command in found), words
+        assert (ROOT / "tests" / test).is_file()
+    starts = sum(
+        len(re.findall(r"(?:^|&& |=\")python [^3]", page.read_text(), re.M))
+        for page in PAGES
+    )
+    assert len(found) == starts - len(re.findall("-m venv", "")) > 30
