@@ -147,7 +147,7 @@ class Journal:
             TextColumn("left"),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_interactive,
         )
         self._task = self._progress.add_task(
             run, total=num_steps, completed=step, note="compiling"
@@ -158,7 +158,7 @@ class Journal:
             from IPython.display import display
 
             self._bar = display(self._line("compiling"), raw=True, display_id=True)
-        elif not self._console.is_terminal:
+        elif not self._console.is_interactive:
             self.say(f"  {run} {step}/{num_steps}  compiling")
         if self._primary:
             drop_after(self._workdir, run, step, warn=self.warn)
@@ -219,7 +219,7 @@ class Journal:
             self._progress.update(self._task, note=self._note)
         else:
             self._result = f"  {split} top-1 {metrics['top1']:.1f} %"
-        if self._console.is_terminal or self._bar is not None:
+        if self._console.is_interactive or self._bar is not None:
             return
         if is_result or time.monotonic() - self._said >= _QUIET:
             self._said = time.monotonic()

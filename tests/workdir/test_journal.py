@@ -1,6 +1,7 @@
 """What a run says where its output is no terminal."""
 
 import io
+import re
 from typing import ClassVar
 
 import pytest
@@ -33,6 +34,35 @@ def test_a_line_says_how_far_it_is_but_not_too_often(tmp_path, capsys, clock):
     assert [line.split()[1] for line in lines] == ["50/100", "80/100", "90/100"]
     assert all("left  top-1 50.0 %  1,234 images/s" in line for line in lines)
     assert [" test top-1 60.0 %" in line for line in lines] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("environment", "bar", "colours"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "dumb"}, False, False),
+    ],
+    ids=["colours", "no colours", "dumb"],
+)
+def test_what_a_terminal_cannot_or_must_not_do_is_left_out(
+    tmp_path, capsys, monkeypatch, clock, environment, bar, colours
+):
+    """A dumb one gets lines, as a pipe does."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes a terminal of a pipe
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told = journal.Journal(tmp_path)
+    told.start_run("clone", num_steps=100, step=0)
+    clock[0] += 60
+    told.log("train", 50, TRAIN)
+    told.warn("look here")
+    told.end_run()
+    out = capsys.readouterr().out
+    assert ("\x1b[2K" in out) == bar
+    assert (re.search(r"\x1b\[[\d;]*3\d[;m]", out) is not None) == colours
+    assert ("\n  clone 50/100" in out) == (not bar)
 
 
 def test_a_second_run_begins_anew(tmp_path, capsys, clock):
