@@ -7,7 +7,8 @@ The paper starts from a baseline that looks at the object even where it is wrong
 On Tiny-ImageNet's validation images, whose objects have boxes, this prints for each
 network of a workdir the share of its wrongly and of its correctly classified images
 whose Grad-CAM peak, for the network's own answer, lies inside the box. A peak anywhere
-would lie there as often as the boxes are large, so that share stands beside them.
+would lie there as often as the boxes are large, so that share stands beside them. A
+network that takes larger images gets these enlarged, whole, and their boxes with them.
 """
 
 import sys
@@ -140,7 +141,7 @@ def measure(classifier: Classifier, examples: Sequence[Boxed]) -> Shares:
     """Where the peaks lie.
 
     Args:
-      classifier: takes RGB images of the files' size.
+      classifier: takes square RGB images.
       examples: at least one.
 
     Returns:
@@ -153,13 +154,16 @@ def measure(classifier: Classifier, examples: Sequence[Boxed]) -> Shares:
         logits, heat = grad_cam(classifier.network.model, variables, normalised)
         return logits.argmax(axis=-1), peak_in_box(heat, boxes)
 
+    height, width, _ = classifier.image_shape
     answers, inside, area = [], [], []
     for start in range(0, len(examples), _BATCH):
         chunk = examples[start : start + _BATCH]
         # The last batch repeats an example, so that nothing is compiled twice.
         filled = [*chunk, *[chunk[0]] * (_BATCH - len(chunk))]
-        pixels = np.stack([_pixels(example.path) for example in filled])
-        boxes = np.array([example.box for example in filled])
+        pixels, boxes = map(
+            np.stack,
+            zip(*(_look_at(one, height, width) for one in filled), strict=True),
+        )
         found = look(classifier.network.variables, pixels / np.float32(255), boxes)
         for values, new in zip((answers, inside), found, strict=True):
             values.extend(np.asarray(new)[: len(chunk)].tolist())
@@ -174,9 +178,14 @@ def measure(classifier: Classifier, examples: Sequence[Boxed]) -> Shares:
     )
 
 
-def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:  # some are grey
-        return np.asarray(image.convert("RGB"))
+def _look_at(example: Boxed, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image and the box, both ends inside, as the network gets them."""
+    with Image.open(example.path) as image:  # some are grey
+        scale = np.array([width / image.width, height / image.height] * 2)
+        size = (width, height)
+        pixels = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    ends = np.array([0, 0, 1, 1])
+    return np.asarray(pixels), (np.array(example.box) + ends) * scale - ends
 
 
 def _mean(values: np.ndarray) -> float:

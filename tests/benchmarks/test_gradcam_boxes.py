@@ -1,5 +1,7 @@
 """The share of peaks inside boxes, on images whose objects are known."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import numpy as np
 import pytest
@@ -55,10 +57,12 @@ def data(tmp_path):
     return tmp_path
 
 
-def test_shares_are_those_of_the_images(data):
+@pytest.mark.parametrize("enlarged", [1, 2])
+def test_shares_are_those_of_the_images(data, enlarged):
     examples = gradcam_boxes.read_boxes(data, 3)
     assert [example.label for example in examples] == [0, 1, 0, 1, 1]
-    classifier = Classifier(Network(Colour(), {}, None), (0.0,), (1.0,))
+    meta = SimpleNamespace(image_shape=(enlarged * SIZE, enlarged * SIZE, 3))
+    classifier = Classifier(Network(Colour(), {}, meta), (0.0,), (1.0,))
     shares = gradcam_boxes.measure(classifier, examples)
     assert shares.wrong_images == 3
     assert shares.wrong_inside == pytest.approx(100 * 2 / 3)
