@@ -95,6 +95,8 @@ class ResultsTable(JupyterMixin):
 _QUIET = 5.0
 # In a notebook, seconds between two states of the bar, and its characters.
 _BLINK, _WIDTH = 0.5, 20
+# Seconds of steps that the time left is estimated from; one step may take many.
+_REMEMBERED = 3600.0
 
 
 class Journal:
@@ -147,6 +149,8 @@ class Journal:
             TextColumn("left"),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
+            get_time=time.monotonic,
+            speed_estimate_period=_REMEMBERED,
             disable=not self._console.is_interactive,
         )
         self._task = self._progress.add_task(
@@ -223,14 +227,17 @@ class Journal:
             return
         if is_result or time.monotonic() - self._said >= _QUIET:
             self._said = time.monotonic()
-            (total, left), result = self._far(), self._result if is_result else ""
+            total, left = self._far()
+            result = self._result if is_result else ""
             self.say(f"  {self._run} {step}/{total}  {left} left  {self._note}{result}")
 
-    def _far(self) -> tuple[int, datetime.timedelta]:
-        """The number of steps, and an estimate of the time that is left."""
+    def _far(self) -> tuple[int, str]:
+        """The number of steps, and an estimate of the time left, once there is one."""
         assert self._progress is not None, "start_run comes first"
         task = self._progress.tasks[self._task]
-        left = datetime.timedelta(seconds=round(task.time_remaining or 0))
+        left = "-:--:--"
+        if task.time_remaining is not None:
+            left = str(datetime.timedelta(seconds=round(task.time_remaining)))
         return round(task.total or 0), left
 
     def _line(self, note: str) -> dict[str, str]:

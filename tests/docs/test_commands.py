@@ -4,6 +4,7 @@ It stands here as the page has it, but for the reader's own directories, for how
 trained and for how many seeds.
 """
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -152,13 +153,63 @@ def test_every_command_of_a_page_runs(page, reader):
         assert result.returncode == 0, f"{smaller}\n{result.stdout}{result.stderr}"
 
 
-def test_every_command_is_run_somewhere():
-    found = [command for page in PAGES for command in commands(page)]
-    for words, test in ELSEWHERE.items():
-        assert any(words in command for command in found), words
-        assert (ROOT / "tests" / test).is_file()
-    starts = sum(
-        len(re.findall(r"(?:^|&& |=\")python [^3]", page.read_text(), re.M))
-        for page in PAGES
-    )
-    assert len(found) == starts - len(re.findall("-m venv", "")) > 30
+@pytest.mark.parametrize(("words", "test"), ELSEWHERE.items(), ids=ELSEWHERE)
+def test_what_is_run_elsewhere_is_there(words, test):
+    assert any(words in command for page in PAGES for command in commands(page))
+    assert (ROOT / "tests" / test).is_file()
+
+
+@pytest.fixture
+def readme():
+    """The programs of README.md, by a word of theirs."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+def test_the_loss_of_the_readme_is_differentiated(readme):
+    names = {"clone_logits": np.eye(3, dtype=np.float32), "labels": np.arange(3)}
+    names["baseline_logits"] = np.zeros((3, 3), np.float32)
+    [program] = [text for text in readme if "focusing_picking_loss" in text]
+    # The reader's own network.
+    program = re.sub(r"^baseline_logits = .*", "", program, flags=re.M)
+    exec(compile(program, "README.md", "exec"), names)
+    assert names["loss"].shape == (3,)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
+@pytest.mark.parametrize(
+    ("page", "setting"),
+    [
+        ("README.md", {"baseline={": "baseline={'min_top1': 0, "}),
+        ("docs/api.md", {"clone={": "baseline={'min_top1': 0}, clone={"}),
+    ],
+    ids=["readme", "api"],
+)
+def test_a_program_of_a_page_trains_and_predicts(
+    page, setting, tmp_path, monkeypatch, reader
+):
+    text = (ROOT / page).read_text()
+    programs = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    [program] = [text for text in programs if "cn.train(" in text]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(reader)
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(40, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    names = {
+        "images": images,
+        "labels": labels,
+        "test_images": images,
+        "test_labels": labels,
+        "MyNet": importlib.import_module("my_nets").LinenNet,
+    }
+    for words, smaller in {
+        "epochs=30": 'steps=2, batch_size=8, methods=("clone",)',
+        **setting,
+        "images = ...": "images = images",
+    }.items():
+        program = program.replace(words, smaller)
+    exec(compile(program, page, "exec"), names)
+    assert list(names["results"]) == ["baseline", "clone"]
+    assert (tmp_path / "runs").is_dir()

@@ -1,5 +1,6 @@
 """What a run says where its output is no terminal."""
 
+import datetime
 import io
 import re
 from typing import ClassVar
@@ -65,6 +66,20 @@ def test_what_a_terminal_cannot_or_must_not_do_is_left_out(
     assert ("\n  clone 50/100" in out) == (not bar)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 40.0])
+def test_the_time_left_is_that_of_the_steps_so_far(tmp_path, capsys, clock, seconds):
+    told = journal.Journal(tmp_path)
+    told.start_run("clone", num_steps=100, step=0)
+    clock[0] += 900  # compiling
+    for step in range(1, 41):
+        clock[0] += seconds
+        told.advance(step)
+    told.log("test", 40, {"top1": 60.0})
+    told.end_run()
+    left = str(datetime.timedelta(seconds=round(60 * seconds)))
+    assert f" 40/100  {left} left" in capsys.readouterr().out
+
+
 def test_a_second_run_begins_anew(tmp_path, capsys, clock):
     told = journal.Journal(tmp_path)
     for run in ("baseline", "clone"):
@@ -116,7 +131,7 @@ def test_a_notebook_has_one_line_that_moves(tmp_path, monkeypatch, clock):
         told.log("train", step, TRAIN)
     told.log("test", 100, {"top1": 60.0})
     told.end_run()
-    assert first == ["clone " + 20 * "─" + " 0/100  0:00:00 left  compiling"]
+    assert first == ["clone " + 20 * "─" + " 0/100  -:--:-- left  compiling"]
     assert len(shown.states) == 6  # every second step, and the end
     assert shown.states[1].startswith("clone " + 8 * "━" + 12 * "─" + " 40/100")
     assert shown.states[-1].startswith("clone " + 20 * "━" + " 100/100")
