@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
 
 
 @pytest.mark.slow
-def test_a_run_with_classes_that_have_no_images(tmp_path, one_device):
+def test_a_run_with_classes_that_have_no_images(tmp_path, one_device, two_blocks):
     """A network of four classes, and images of two of them."""
     path = tmp_path / "classes.json"
     path.write_text(json.dumps(["z", "1", "y", "0"]))
@@ -135,6 +135,7 @@ def test_a_run_with_classes_that_have_no_images(tmp_path, one_device):
         "default",
         steps=30,
         batch_size=8,
+        methods=("clone",),
         data={"class_file": str(path)},
         baseline={"model": "resnet8", "width": 4},
         clone={"model": "resnet8", "width": 4},

@@ -136,7 +136,7 @@ def test_rows_of_other_splits_are_counted(photos):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_device")
+@pytest.mark.usefixtures("one_device", "two_blocks")
 def test_it_trains(photos):
     config = folder.get_config()
     config.data = config_of(write(photos / "all.csv", ROWS))

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from clonalnet_jax.models import create_model
 from clonalnet_jax.models.layers import narrow_normal, torch_default_bias
+from tests.compiling import jit_quickly
 
 
 def initial_params(name, *layers, **options):
@@ -19,7 +20,7 @@ def initial_params(name, *layers, **options):
         params = flatten_dict(model.init(key, images, train=False)["params"], sep="/")
         return [params[layer] for layer in layers]
 
-    return jax.jit(init)(jax.random.key(0))
+    return jit_quickly(init)(jax.random.key(0))
 
 
 def test_the_narrow_normal_distribution_is_as_wide_as_it_says():

@@ -20,6 +20,7 @@ from clonalnet_jax.models import (
 from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
 from clonalnet_jax.models.sizes import SIZES
+from tests.compiling import jit_quickly
 from tests.marks import quickly
 
 # As published: torchvision and timm with 1000 classes, RepDistiller (Tian et al. 2020)
@@ -209,9 +210,9 @@ def test_padded_shortcuts_drop_pixels_and_surround_the_channels(rng, block, chan
     for name in ("scale", "bias"):
         zeros = jnp.zeros_like(variables["params"][block]["bn2"][name])
         variables["params"][block]["bn2"][name] = zeros
-    _, state = model.apply(
-        variables, images, train=False, capture_intermediates=True, mutable=True
-    )
+    _, state = jit_quickly(
+        partial(model.apply, train=False, capture_intermediates=True, mutable=True)
+    )(variables, images)
     seen = state["intermediates"]
     before = "bn1" if block == "layer1_0" else "layer1_0"
     x = jax.nn.relu(seen[before]["__call__"][0])
@@ -268,7 +269,7 @@ def test_bfloat16_logits_are_near_those_of_float32(name, rng):
     _, variables = shapes(create_model(name, 10, **options))
     variables = jax.tree.map(partial(random_values, rng), variables)
     exact, rounded = (
-        jax.jit(
+        jit_quickly(
             partial(create_model(name, 10, **options, dtype=dtype).apply, train=False)
         )(variables, images).astype(jnp.float32)
         for dtype in ("float32", "bfloat16")
@@ -283,11 +284,10 @@ def test_features_explain_the_logits(name, rng):
     _, variables = shapes(model)
     assert set(variables) <= {"params", "batch_stats"}
     variables = jax.tree.map(partial(random_values, rng), variables)
-    # One program: by itself, each operation is compiled for each shape.
-    logits, features, gradient = jax.jit(
+    logits, features, gradient = jit_quickly(
         lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
     )(variables, images)
-    plain = jax.jit(partial(model.apply, train=False))(variables, images)
+    plain = jit_quickly(partial(model.apply, train=False))(variables, images)
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-6)
     assert gradient.shape == features.shape
     assert features.shape[0] == 2
@@ -384,17 +384,20 @@ def test_a_rate_drops_in_training_alone_and_the_key_decides_what(name, option, r
     assert shapes(plain)[1] == shapes(dropping)[1]  # weights fit both
     variables = jax.tree.map(partial(random_values, rng), shapes(plain)[1])
 
-    def train(model, seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        mutable = ["batch_stats"]
-        return model.apply(variables, images, train=True, mutable=mutable, rngs=rngs)[0]
+    def evaluate(model):
+        return jit_quickly(partial(model.apply, train=False))(variables, images)
 
-    evaluated = [m.apply(variables, images, train=False) for m in (plain, dropping)]
-    np.testing.assert_array_equal(*evaluated)
-    first, again, other = (train(dropping, seed) for seed in (0, 0, 1))
+    def trainer(model):
+        run = partial(model.apply, train=True, mutable=["batch_stats"])
+        compiled = jit_quickly(lambda v, x, key: run(v, x, rngs={"dropout": key})[0])
+        return partial(compiled, variables, images)
+
+    np.testing.assert_array_equal(evaluate(plain), evaluate(dropping))
+    keys = [jax.random.key(seed) for seed in (0, 0, 1)]
+    first, again, other = map(trainer(dropping), keys)
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3 * np.abs(first).max()
-    undropped = train(plain, 0)
+    undropped = trainer(plain)(keys[0])
     assert np.abs(first - undropped).max() > 1e-3 * np.abs(first).max()
 
 
@@ -415,8 +418,8 @@ def test_swins_windows_keep_apart_what_a_shift_brings_together(size, rng):
     images = jnp.array(rng.standard_normal((1, size, size, 4)), jnp.float32)
     variables = attention.init(jax.random.key(0), images)
     variables = jax.tree.map(partial(random_values, rng), variables)
-    before = attention.apply(variables, images)
-    after = attention.apply(variables, images.at[0, 0, 0].add(1.0))
+    run = jit_quickly(attention.apply)
+    before, after = run(variables, images), run(variables, images.at[0, 0, 0].add(1.0))
     changed = np.abs(np.asarray(after - before)).max((0, 3)) > 1e-5
     # The first window of a shifted image has the four pixels that the shift leaves.
     expected = np.zeros((size, size), bool)

@@ -22,6 +22,7 @@ from clonalnet_jax.training import story
 from clonalnet_jax.workdir.checkpoints import Meta
 from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.saved_logits import read_logits
+from tests.compiling import jit_quickly
 from tests.marks import quickly
 
 
@@ -36,7 +37,7 @@ class Capped(nn.Module):
 
 def network_of(model, *, seed=0):
     shape = (32, 32, 3)
-    init = jax.jit(
+    init = jit_quickly(
         partial(model.init, train=False)
     )  # one program, not one an operation
     variables = init(jax.random.key(seed), jnp.zeros((1, *shape)))
@@ -53,7 +54,7 @@ def test_logits_are_divided_and_answers_stay(name, rng):
     images = jnp.asarray(rng.normal(size=(16, 32, 32, 3)), jnp.float32)
     folded = fold_temperature(network, 0.37)
     before, after = (
-        np.asarray(jax.jit(partial(eval_logits, n.model))(n.variables, images))
+        np.asarray(jit_quickly(partial(eval_logits, n.model))(n.variables, images))
         for n in (network, folded)
     )
     np.testing.assert_allclose(after, before / 0.37, rtol=1e-4, atol=1e-5)
@@ -83,14 +84,14 @@ def test_the_classifier_of_nnx_is_found(rng):
     images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
     folded = fold_temperature(network, 0.5)
     before, after = (
-        np.asarray(jax.jit(partial(eval_logits, n.model))(n.variables, images))
+        np.asarray(jit_quickly(partial(eval_logits, n.model))(n.variables, images))
         for n in (network, folded)
     )
     np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
 
 
 @pytest.fixture
-def calibrated(digits_config, tmp_path):
+def calibrated(digits_config, tmp_path, one_device, two_blocks):
     digits_config.data.holdout, digits_config.steps = 60.0, 20
     story.train(digits_config, tmp_path / "w")
     return digits_config, tmp_path / "w"
@@ -139,7 +140,7 @@ def test_the_network_that_is_used_is_the_one_that_was_measured(calibrated):
     ),
 )
 def test_where_nothing_can_be_fitted_it_says_so(
-    digits_config, tmp_path, capsys, holdout, calibrate, said
+    digits_config, tmp_path, capsys, one_device, two_blocks, holdout, calibrate, said
 ):
     digits_config.data.holdout, digits_config.calibrate = holdout, calibrate
     digits_config.steps = 2

@@ -13,7 +13,7 @@ import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.exported import export_function, read_exported
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("one_device", "two_blocks")
 
 SHAPE = (4, 4, 1)
 VARIABLES = {
@@ -226,7 +226,7 @@ def config(**changes):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, arrays, one_device):
+def trained(tmp_path_factory, arrays, one_device, two_blocks):
     workdir = tmp_path_factory.mktemp("frozen") / "w"
     baseline = cn.frozen(quarters, {"gain": 20.0})
     return workdir, cn.train(config(), workdir, data=arrays, baseline=baseline)

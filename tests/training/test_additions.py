@@ -74,7 +74,7 @@ def test_a_name_is_known_once_it_is_in_its_table_and_not_before(key, monkeypatch
 
 
 @pytest.mark.slow
-def test_what_was_added_trains(one_device, tmp_path, monkeypatch):
+def test_what_was_added_trains(one_device, two_blocks, tmp_path, monkeypatch):
     for table, function, _ in TABLES.values():
         monkeypatch.setitem(table, "added", function)
     monkeypatch.setitem(RULES, "focal.exponent", number(least=0, example=2.0))

@@ -74,7 +74,9 @@ def dry(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_config_starts_on_synthetic_images(name, one_device, tmp_path):
+def test_every_config_starts_on_synthetic_images(
+    name, one_device, two_blocks, tmp_path
+):
     config = dry(name)
     config.methods = ()  # a clone would be compiled as the baseline is
     for network in (config.baseline, config.clone):

@@ -163,6 +163,7 @@ def test_the_best_becomes_a_method_that_the_config_takes(config):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device", "two_blocks")
 def test_tuning_never_looks_at_the_test_split_and_goes_on(digits_config, tmp_path):
     config = copy.deepcopy(digits_config)
     config.steps, config.tune.holdout = 4, 0.3
@@ -197,6 +198,7 @@ def test_tuning_never_looks_at_the_test_split_and_goes_on(digits_config, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device", "two_blocks")
 def test_a_setting_that_breaks_down_is_the_last_and_ends_nothing(
     digits_config, tmp_path
 ):
