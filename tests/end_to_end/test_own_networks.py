@@ -42,7 +42,7 @@ def trained(tmp_path_factory, nets, tfds_dir):
     config = cn.config(
         "digits",
         steps=12,
-        checkpoint_every_epochs=0.3,
+        checkpoint_every_epochs=1.0,
         methods=("clone", nets.margin),
         data={"path": tfds_dir},
         baseline={"model": nets.NnxNet, "width": 8, "min_top1": 0.0},

@@ -153,11 +153,10 @@ def small_run(launcher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_train_as_one_does(of_one_process, processes):
-    command = [sys.executable, "launch/local.py", "--devices=2"]
-    several = small_run([*command, f"--processes={processes}", "--"])
-    assert several["devices"] == 2 * processes
+def test_processes_train_as_one_does(of_one_process):
+    command = [sys.executable, "launch/local.py", "--devices=2", "--processes=2"]
+    several = small_run([*command, "--"])
+    assert several["devices"] == 4
     for name in ("losses", "variables", "evaluation"):
         np.testing.assert_allclose(
             several[name], of_one_process[name], rtol=1e-5, atol=1e-5

@@ -33,7 +33,7 @@ def no_compiler(monkeypatch):
 
 
 @pytest.fixture
-def compiled_for_cpu(monkeypatch):
+def compiled_for_cpu(monkeypatch, two_blocks):
     """The one compiler that is always here stands in for that of a slice."""
     monkeypatch.setattr(running, "has_compiler", lambda topology: True)
     monkeypatch.setattr(
