@@ -5,8 +5,10 @@ trained and for how many seeds.
 """
 
 import importlib
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,32 +40,28 @@ SMALLER = {
     r"tune\.seeds=\d+": "tune.seeds=1",
     r"examples_per_class=\d+": "examples_per_class=6",
     r"epochs=\d+": "epochs=1",
+    r"(--vary=[^=]+=[^,]+)\S*": r"\1",
     r"=(DIRECTORY|FOLDER)\b": "=images",
     r"\bBOXES\b": "boxes",
     # Stands for the outcome of a tuning.
-    r'"\(what the tuning says\)"': "\"('distillation_tuned = distillation',"
-    "'RIVAL_tuned = dist','clone_tuned = clone')\"",
+    r'"\(what the tuning says\)"': "\"('distillation_tuned = distillation "
+    "distillation.weight=0.5','RIVAL_tuned = dist dist.temperature=2',"
+    "'clone_tuned = clone loss.temperature=2')\"",
 }
 LITTLE = ["--config.steps=2", "--config.baseline.min_top1=0"]
-SETTINGS = [
-    f"{method}.temperature"
-    for method in ("distillation", "dkd", "logit_standardisation", "dist", "loss")
-]
+RESNET8 = [f"--config.{network}.model=resnet8" for network in ("baseline", "clone")]
 # What is appended to a command with these words.
 APPENDED = {
     "main.py --config": LITTLE,
     "--mode=compare": LITTLE,
-    "--mode=tune": LITTLE,
+    "--mode=tune": [*LITTLE, "--config.tune.budget=1"],
+    "compare.seeds=10\n": ["--config.compare.methods=\"('clone',)\""],
     "=configs/cifar10": ["--config.batch_size=16"],
     "=configs/sign": ["--config.batch_size=16"],
-    # Twelve settings of each method otherwise.
-    "--config.tune.methods=\"('distillation'": [
-        '--config.tune.space="(' + ",".join(f"'{key}=2,4'" for key in SETTINGS) + ')"'
-    ],
-    "=configs/folder": ["--config.batch_size=16"],
-    # A ResNet-18 otherwise.
-    "=configs/cifar10.py": [
-        f"--config.{network}.model=resnet8" for network in ("baseline", "clone")
+    # A ResNet-18 otherwise, of large images.
+    "=configs/cifar10.py": RESNET8,
+    "--mode=tune --config=configs/folder": [
+        *("--config.batch_size=16", "--config.data.image_size=32", *RESNET8)
     ],
     "sensitivity.py": LITTLE,
 }
@@ -71,7 +69,7 @@ APPENDED = {
 BEFORE = {
     "weights": [
         "python main.py --config=configs/digits.py",
-        "python main.py --config=configs/cifar10_small.py --config.methods=() "
+        'python main.py --config=configs/cifar10_small.py "--config.methods=()" '
         "--config.data.path=DIRECTORY --workdir=runs/cifar10_small/seed0",
     ],
 }
@@ -88,7 +86,6 @@ def commands(page):
     )
     # A line goes on after a backslash, and within quotes.
     text = re.sub(r"\s*\\\n\s*", " ", text)
-    text = re.sub(r'"[^"\n]*"', lambda quoted: quoted[0], text)
     text = re.sub(r'"[^"]*"', lambda quoted: re.sub(r"\s*\n\s*", "", quoted[0]), text)
     return re.findall(r"^.*?\b(python \S+\.py.*|python -m clonalnet.*)$", text, re.M)
 
@@ -135,18 +132,20 @@ def reader(tmp_path_factory):
     "page", [p for p in PAGES if run_here(p)], ids=lambda page: page.stem
 )
 def test_every_command_of_a_page_runs(page, reader):
+    shutil.rmtree(reader / "runs", ignore_errors=True)  # of another page
     for command in [*BEFORE.get(page.stem, ()), *run_here(page)]:
         smaller = command
         for pattern, replacement in SMALLER.items():
             smaller = re.sub(pattern, replacement, smaller)
         for words, appended in APPENDED.items():
-            if words in command:
+            if words in f"{command}\n":
                 smaller = " ".join([smaller, *appended])
         # By a shell, as its reader would: there are quotes and stars.
         result = subprocess.run(
             re.sub(r"^python", shlex.quote(sys.executable), smaller),
             shell=True,
             cwd=reader,
+            env={**os.environ, "PYTHONPATH": str(reader)},
             capture_output=True,
             text=True,
         )
