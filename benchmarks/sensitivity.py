@@ -31,7 +31,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from clonalnet_jax.analysis.confusion import confusing_categories
-from clonalnet_jax.analysis.significance import paired_difference
+from clonalnet_jax.analysis.significance import FEWEST_SEEDS, paired_difference
 from clonalnet_jax.command import start
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.report.rendering import Drawing, Theme, render
@@ -43,7 +43,9 @@ from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.files import flatten, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/sensitivity", "Of runs and results.")
-_SEEDS = flags.DEFINE_integer("seeds", 5, "How many: config.seed, and on.", 2)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 5, "How many: config.seed, and on.", FEWEST_SEEDS
+)
 _VARY = flags.DEFINE_multi_string("vary", [], "A key and its values, k=v,v,v.")
 _GROUPS = ("loss.", "baseline.")
 

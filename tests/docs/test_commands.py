@@ -39,7 +39,8 @@ SMALLER = {
     r"(compare|tune)\.methods=\"[^\"]*\"": "\\1.methods=\"('clone',)\"",
     # Where it names no methods, it trains all.
     r"compare\.seeds=\d+$": "compare.seeds=2 --config.compare.methods=\"('clone',)\"",
-    r"(compare\.seeds|--seeds)=\d+": r"\1=2",
+    r"compare\.seeds=\d+": "compare.seeds=2",
+    r"--seeds=\d+": "--seeds=3",
     r"tune\.seeds=\d+": "tune.seeds=1",
     r"examples_per_class=\d+": "examples_per_class=6",
     r"epochs=\d+": "epochs=1",
@@ -65,8 +66,7 @@ APPENDED = {
     "--mode=tune --config=configs/folder": [
         *("--config.batch_size=16", "--config.data.image_size=32", *RESNET8)
     ],
-    # After two steps no setting has made a difference, and there is no interval.
-    "sensitivity.py": ["--config.steps=20", "--config.baseline.min_top1=0"],
+    "sensitivity.py": LITTLE,
 }
 # What a page's reader has done before.
 BEFORE = {
