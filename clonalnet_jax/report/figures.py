@@ -50,7 +50,7 @@ def draw_curves(
 
     return Drawing(
         draw,
-        ("run", "step", ylabel),
+        ("curve", "step", ylabel),
         [
             (run, *point)
             for run, curve in curves.items()
@@ -298,7 +298,7 @@ def draw_differences(
 
     return Drawing(
         draw,
-        ("", xlabel, "low end of the interval", "high end", "shown"),
+        ("of", xlabel, "low end of the interval", "high end", "shown"),
         [
             (name, mean, *interval, str(is_shown))
             for name, mean, interval, is_shown in zip(

@@ -78,20 +78,24 @@ def _means(result: Mapping[str, Any]) -> Table:
 
 
 def _differences(reference: str, by_run: Mapping[str, Any]) -> Table:
-    titles = ["run", "points", "95 % interval", "p (t)", "p (Holm)", "p (flip)"]
-    titles.append("detectable")
+    numbers = ("p (t)", "p (Holm)", "p (flip)", "detectable", "McNemar")
     return Table(
         f"Top-1 minus that of {REFERENCES.get(reference, reference)}.",
-        (*map(Column, titles), Column("McNemar"), Column("verdict", number=False)),
+        # The verdict before what it rests on, which a narrow page cuts off.
+        (
+            *map(Column, ("run", "points", "95 % interval")),
+            Column("verdict", number=False),
+            *map(Column, numbers),
+        ),
         [
             (
                 run,
                 signed(found["top1"]["mean"], 2),
                 _interval(found["top1"]),
+                found["verdict"],
                 *(_p(found["top1"][k]) for k in ("p_t", "p_holm", "p_sign_flip")),
                 _points(found["top1"].get("detectable")),
                 _images(found["mcnemar"]),
-                found["verdict"],
             )
             for run, found in by_run.items()
         ],

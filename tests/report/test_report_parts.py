@@ -194,8 +194,8 @@ def test_a_comparison_s_verdict_is_the_headline(tmp_path, found, words):
     made = headline.make_headline(evidence, tmp_path)
     assert words in made.verdict
     assert made.method == "What was tested, and how."
-    assert made.tables[1].rows[1][-2] == "11 / 9; 1 of 2"
-    assert made.tables[1].rows[1][-1] == found[0]
+    assert made.tables[1].rows[1][-1] == "11 / 9; 1 of 2"
+    assert made.tables[1].rows[1][3] == found[0]
     assert (made.figure is None) == (found[-1] is None)
     assert (tmp_path / "differences.png").exists() == (found[-1] is not None)
     # A run that was not compared has the headline of its one seed.
