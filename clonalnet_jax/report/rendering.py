@@ -78,7 +78,7 @@ class Drawing(NamedTuple):
     """A figure, and the numbers that it shows.
 
     Attributes:
-      draw: Draws it.
+      draw: The function that draws it.
       headings: Names of the columns.
       rows: Names and numbers, as many in a row as there are columns.
     """
