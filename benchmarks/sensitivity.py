@@ -54,11 +54,9 @@ def main(config: ConfigDict, arguments: list[str]) -> int:
     """Trains what is missing, prints the table and writes the figure."""
     del arguments
     workdir = Path(_WORKDIR.value)
-    # Refuses what is mistyped before anything is trained. The command line is read more
-    # than once, and a flag that may be repeated adds up.
-    points = dict.fromkeys(
+    points = [
         point for text in _VARY.value for point in _parse(config, text)
-    )
+    ]  # refuses what is mistyped before anything is trained
     seeds = range(config.seed, config.seed + _SEEDS.value)
     rows = [_measure(config, workdir, seeds, {})]
     for key, value in points:

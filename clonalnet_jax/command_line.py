@@ -66,6 +66,10 @@ def parse(
     named, rest = _split(rest)
     # The flags that say where the config lies are read before the config.
     known([program, *rest], known_only=True)
+    # All are read again; a flag that may be repeated would add to what it has.
+    for name in known:
+        if isinstance(known[name], flags.MultiFlag):
+            known[name].present = 0
     if not needs_config():
         if named is not None:
             raise flags.Error(f"--config={named} means nothing in this mode.")

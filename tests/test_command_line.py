@@ -50,6 +50,18 @@ def test_main_is_the_same_program():
     assert run("--help", code=0, program=("main.py",)).splitlines()[-50:] == ours[-50:]
 
 
+def test_a_flag_that_may_be_repeated_has_what_is_given_once(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "from absl import flags\n"
+        "from clonalnet_jax.command import start\n"
+        "vary = flags.DEFINE_multi_string('vary', [], 'Of this program.')\n"
+        "start(lambda config, arguments: print(vary.value) or 0)\n"
+    )
+    program = (str(tmp_path / "program.py"),)
+    output = run("--config=digits", "--vary=a", "--vary=b", code=0, program=program)
+    assert output.splitlines()[-1] == "['a', 'b']"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
