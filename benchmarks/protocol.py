@@ -58,6 +58,7 @@ def runs_table(result: Mapping[str, Any], rival: str) -> str:
     names = {
         rival: "best tuned distillation",
         "cross_entropy": "retraining",
+        # Which may be the rival.
         "distillation": "distillation",
     }
     rows = []

@@ -78,15 +78,15 @@ BEFORE = {
 }
 
 
+def blocks(page, *languages):
+    """The fenced blocks of a page in one of the languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S)
+    return [text for language, text in found if language in languages]
+
+
 def commands(page):
     """The commands of a page, each on one line."""
-    text = "".join(
-        block
-        for language, block in re.findall(
-            r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S
-        )
-        if language in ("", "sh")
-    )
+    text = "".join(blocks(page, "", "sh"))
     # A line goes on after a backslash, and within quotes.
     text = re.sub(r"\s*\\\n\s*", " ", text)
     text = re.sub(r'"[^"]*"', lambda quoted: re.sub(r"\s*\n\s*", "", quoted[0]), text)
@@ -106,8 +106,7 @@ def reader(tmp_path_factory):
         (directory / name).symlink_to(ROOT / name)
     (directory / "docs").mkdir()
     (directory / "docs" / "results").symlink_to(ROOT / "docs" / "results")
-    networks = (ROOT / "docs" / "networks.md").read_text()
-    linen, nnx = re.findall(r"^```python\n(.*?)^```", networks, re.M | re.S)[:2]
+    linen, nnx, *_ = blocks(ROOT / "docs" / "networks.md", "python")
     (directory / "my_nets.py").write_text(linen + nnx)
     names = [f"class{label}" for label in range(10)]
     rng = np.random.default_rng(0)
@@ -161,17 +160,16 @@ def test_what_is_run_elsewhere_is_there(words, test):
     assert (ROOT / "tests" / test).is_file()
 
 
-@pytest.fixture
-def readme():
-    """The programs of README.md, by a word of theirs."""
-    text = (ROOT / "README.md").read_text()
-    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+def program_of(page, words):
+    """The one program of a page that has these words."""
+    [program] = [text for text in blocks(ROOT / page, "python") if words in text]
+    return program
 
 
-def test_the_loss_of_the_readme_is_differentiated(readme):
+def test_the_loss_of_the_readme_is_one_per_example():
     names = {"clone_logits": np.eye(3, dtype=np.float32), "labels": np.arange(3)}
     names["baseline_logits"] = np.zeros((3, 3), np.float32)
-    [program] = [text for text in readme if "focusing_picking_loss" in text]
+    program = program_of("README.md", "focusing_picking_loss")
     # The reader's own network.
     program = re.sub(r"^baseline_logits = .*", "", program, flags=re.M)
     exec(compile(program, "README.md", "exec"), names)
@@ -191,9 +189,7 @@ def test_the_loss_of_the_readme_is_differentiated(readme):
 def test_a_program_of_a_page_trains_and_predicts(
     page, setting, tmp_path, monkeypatch, reader
 ):
-    text = (ROOT / page).read_text()
-    programs = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    [program] = [text for text in programs if "cn.train(" in text]
+    program = program_of(page, "cn.train(")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(reader)
     rng = np.random.default_rng(0)

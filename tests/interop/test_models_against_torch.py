@@ -197,7 +197,7 @@ def test_sgd_gives_the_same_network(name, record_property):
                 "label": rng.integers(10, size=4, dtype=np.int32),
             }
             # The momentum counts from the second step on. It is the same for all, and
-            # PyTorch takes half a minute for a step of grouped convolutions in float64.
+            # PyTorch takes many seconds for a step of grouped convolutions in float64.
             for _ in range(2 if name.startswith("resnet") else 1)
         ]
         start = bridge.variables_of(reference, model, batches[0]["image"])
