@@ -32,6 +32,11 @@ def get_config() -> ConfigDict:
     # The type that networks compute in: "float32", or "bfloat16", which is faster on a
     # TPU or GPU. Parameters are float32 in either case.
     config.compute_dtype = "float32"
+    # The type that gradients of a network in bfloat16 have, and in which devices add
+    # them up: "float32", or "bfloat16", which sends half the bytes and rounds every sum
+    # to 8 bits. It concerns the networks of this package; one of your own decides for
+    # itself.
+    config.gradient_dtype = "float32"
     # The decay of a moving average of the network's variables, such as 0.999. The
     # average is then what is evaluated, saved and exported. 0: no average.
     config.ema_decay = 0.0

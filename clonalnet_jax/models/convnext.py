@@ -47,7 +47,7 @@ class ConvNeXtBlock(nn.Module):
         )(x)
         y = layer_norm(dtype=self.dtype, name="norm")(y)
         y = Mlp(4 * width, dtype=self.dtype, name="mlp")(y)
-        kept: Array = self.drop(gamma.astype(self.dtype) * y)
+        kept: Array = self.drop((gamma * y).astype(self.dtype))
         return x + kept
 
 

@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models import wide_gradients
 from clonalnet_jax.models.convolution import convolve
 
 ModuleFactory = Callable[..., nn.Module]
@@ -62,7 +63,7 @@ def conv(
     name: str,
 ) -> nn.Conv:
     """Makes a square convolution. Only an odd kernel is padded, and so centred."""
-    return nn.Conv(
+    return Conv(
         features,
         (kernel, kernel),
         (stride, stride),
@@ -75,6 +76,55 @@ def conv(
         conv_general_dilated=convolve,
         name=name,
     )
+
+
+class Conv(nn.Conv):
+    """`flax.linen.Conv`, whose gradients may be wide; see `wide_gradients`."""
+
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: int = 0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Convolves the images."""
+        if not wide_gradients.wanted(self.dtype):
+            y: Array = super().__call__(x)
+            return y
+        size = *self.kernel_size, x.shape[-1] // self.feature_group_count
+        kernel = self.param("kernel", self.kernel_init, (*size, self.features))
+        y = wide_gradients.convolve(
+            x.astype(self.dtype),
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            groups=self.feature_group_count,
+        )
+        return _plus_bias(self, y)
+
+
+class Dense(nn.Dense):
+    """`flax.linen.Dense`, whose gradients may be wide; see `wide_gradients`."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c2"]:
+        """Maps the last axis."""
+        if not wide_gradients.wanted(self.dtype):
+            y: Array = super().__call__(x)
+            return y
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        return _plus_bias(self, wide_gradients.multiply(x.astype(self.dtype), kernel))
+
+
+def _plus_bias(layer: Conv | Dense, y: Array) -> Array:
+    """Adds the bias in its own type, in which its gradient is then summed."""
+    if not layer.use_bias:
+        return y
+    bias = layer.param("bias", layer.bias_init, (layer.features,))
+    return (y + bias).astype(y.dtype)
 
 
 @contextlib.contextmanager
@@ -187,14 +237,20 @@ class Mlp(nn.Module):
 def dense(
     features: int,
     *,
+    bias: bool = True,
     init: nn.initializers.Initializer = torch_default,
     bias_init: nn.initializers.Initializer = nn.initializers.zeros,
     dtype: DTypeLike,
     name: str,
 ) -> nn.Dense:
     """Makes a linear map of the last axis."""
-    return nn.Dense(
-        features, kernel_init=init, bias_init=bias_init, dtype=dtype, name=name
+    return Dense(
+        features,
+        use_bias=bias,
+        kernel_init=init,
+        bias_init=bias_init,
+        dtype=dtype,
+        name=name,
     )
 
 

@@ -187,13 +187,9 @@ class PatchMerging(nn.Module):
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         parts = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         x = _norm(self.dtype, "norm")(jnp.concatenate(parts, axis=-1))
-        return nn.Dense(
-            2 * channels,
-            use_bias=False,
-            kernel_init=narrow_normal,
-            dtype=self.dtype,
-            name="reduction",
-        )(x)
+        layer = partial(dense, bias=False, init=narrow_normal, dtype=self.dtype)
+        reduced: Array = layer(2 * channels, name="reduction")(x)
+        return reduced
 
 
 def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:

@@ -140,7 +140,7 @@ class VisionTransformer(nn.Module):
         )
         token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
         x = jnp.concatenate([token.astype(self.dtype), x], axis=1)
-        x = x + positions.astype(self.dtype)
+        x = (x + positions).astype(self.dtype)
         for index in range(self.depth):
             watch = partial(tap, self) if index == self.depth - 1 else None
             rate = self.stochastic_depth * index / max(self.depth - 1, 1)

@@ -206,7 +206,14 @@ def _size(shape: str, *, everywhere: bool = True) -> int:
 
 
 def _moved(one: Instruction, shapes: Mapping[str, str]) -> int:
-    read = (shapes.get(name, "") for name in one.operands)
+    read = [shapes.get(name, "") for name in one.operands]
+    if one.opcode in ("copy-start", "slice-start"):
+        # The result is a tuple of the copy, the operand, of which a slice is read, and
+        # a context.
+        arrays = [found[0] for found in _ARRAY.finditer(one.shape)]
+        copy = arrays[0 if one.opcode == "copy-start" else 1]
+        from_main = bool(_size(read[0], everywhere=False))
+        return _size(copy) * from_main + _size(copy, everywhere=False)
     return sum(_size(shape, everywhere=False) for shape in (one.shape, *read))
 
 

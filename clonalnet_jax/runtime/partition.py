@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.wide_gradients import AddUp
 from clonalnet_jax.runtime.splitting import shard_state as shard_state
 
 T = TypeVar("T")
@@ -74,20 +75,31 @@ class Layout(NamedTuple):
         parts of the batch; see `models.convolution`.
       statistics_in_one_pass: Whether batch norm reads its input once for mean and
         variance; see `models.layers`.
+      add_up: What adds up gradients over devices that compute in bfloat16; None leaves
+        it to the compiler. See `models.wide_gradients`.
     """
 
     shard_logits: Callable[[jax.Array], jax.Array] = lambda logits: logits
     loops_are_fast: bool = False
     gradients_in_parts: bool = False
     statistics_in_one_pass: bool = False
+    add_up: AddUp | None = None
 
 
 ANYWHERE = Layout()
 """The layout of a step whose devices are not known. It assumes nothing."""
 
 
-def layout_of(mesh: Mesh) -> Layout:
-    """Returns the layout of steps that run on a mesh."""
+def layout_of(mesh: Mesh, *, fsdp: bool = False) -> Layout:
+    """Returns the layout of steps that run on a mesh.
+
+    Args:
+      mesh: The mesh of `make_mesh`.
+      fsdp: Whether parameters are split over it; see `shard_state`.
+
+    Returns:
+      The layout.
+    """
     on_cpu = platform(mesh) == "cpu"
     return Layout(
         shard_logits=functools.partial(
@@ -97,7 +109,41 @@ def layout_of(mesh: Mesh) -> Layout:
         gradients_in_parts=on_cpu and mesh.size == 1,
         # A CPU computes more than it reads, and keeps the digits of two passes.
         statistics_in_one_pass=not on_cpu,
+        # cuDNN has no weight gradient of bfloat16 in float32.
+        add_up=adder(mesh, fsdp=fsdp) if platform(mesh) == "gpu" else None,
     )
+
+
+def adder(mesh: Mesh, *, fsdp: bool = False) -> AddUp:
+    """Returns what adds up devices' parts of a gradient in float32.
+
+    Args:
+      mesh: The mesh of `make_mesh`.
+      fsdp: Whether parameters are split over it; see `shard_state`.
+
+    Returns:
+      A function `(partial_sum, *arrays)` of arrays that are split over `data`.
+    """
+
+    def add_up(partial_sum: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+        whole = jax.eval_shape(partial_sum, *arrays)
+        spec = shard_state(mesh, whole, fsdp=fsdp).sharding.spec
+
+        def of_device(*parts: jax.Array) -> jax.Array:
+            mine = partial_sum(*parts).astype(jnp.float32)
+            if "data" not in spec:
+                return jax.lax.psum(mine, "data")
+            axis = spec.index("data")
+            return jax.lax.psum_scatter(
+                mine, "data", scatter_dimension=axis, tiled=True
+            )
+
+        split = PartitionSpec("data")
+        return jax.shard_map(of_device, mesh=mesh, in_specs=split, out_specs=spec)(
+            *arrays
+        )
+
+    return add_up
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

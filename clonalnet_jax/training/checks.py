@@ -63,6 +63,7 @@ RULES: dict[str, Rule] = {
         example=("softer = distillation distillation.temperature=8",),
     ),
     "compute_dtype": choice(_DTYPES),
+    "gradient_dtype": choice(_DTYPES),
     "ema_decay": _momentum(example=0.999),
     "accumulate_steps": whole(1, example=2),
     "steps_per_call": whole(1, example=10),

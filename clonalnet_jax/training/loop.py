@@ -146,7 +146,10 @@ def make_step(
         steps_per_epoch=experiment.steps_per_epoch,
         accumulate_steps=experiment.config.accumulate_steps,
         ema_decay=experiment.config.ema_decay,
-        layout=partition.layout_of(experiment.mesh),
+        wide_gradients=experiment.config.gradient_dtype == "float32",
+        layout=partition.layout_of(
+            experiment.mesh, fsdp=experiment.config.partition.fsdp
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
 from clonalnet_jax.models import convolution, eval_logits, layers
 from clonalnet_jax.models.protocol import Model
+from clonalnet_jax.models.wide_gradients import gradients_in_float32
 from clonalnet_jax.runtime.partition import ANYWHERE, Layout
 from clonalnet_jax.state import (
     AnswerFn,
@@ -76,6 +77,7 @@ def make_train_step(
     steps_per_epoch: float = 1.0,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
+    wide_gradients: bool = True,
     layout: Layout = ANYWHERE,
 ) -> Callable[[TrainState, Any, Batch, chex.PRNGKey], tuple[TrainState, Metrics]]:
     """Makes the function of one update: baseline, clone, loss, gradient, optimiser.
@@ -94,6 +96,8 @@ def make_train_step(
         part alone.
       ema_decay: Decay of the moving average of the variables, reached after a warm-up
         of `(1 + step) / (10 + step)`. It is unused where the state carries no average.
+      wide_gradients: Whether a network in bfloat16 has gradients in float32; see
+        `models.wide_gradients`.
       layout: How the step is laid out for its devices; see `partition.layout_of`.
 
     Returns:
@@ -120,6 +124,7 @@ def make_train_step(
             with (
                 convolution.gradients_in_parts(layout.gradients_in_parts),
                 layers.statistics_in_one_pass(layout.statistics_in_one_pass),
+                gradients_in_float32(wide_gradients, add_up=layout.add_up),
             ):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
