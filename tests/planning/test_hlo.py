@@ -68,6 +68,21 @@ def test_what_lies_in_fast_memory_is_no_traffic():
     assert near - far == 2 * 4 * 32  # written by the fusion, read by the copy
 
 
+def test_a_copy_to_fast_memory_is_read_once_and_a_slice_in_part():
+    whole = 1024 * 1024 * 2
+    text = """ENTRY %main (z: bf16[1024,1024]) -> bf16[1024,1024] {
+  %z = bf16[1024,1024]{1,0:T(8,128)(2,1)} parameter(0)
+  %all = (bf16[1024,1024]{1,0:S(1)}, bf16[1024,1024]{1,0}, u32[]{:S(2)}) copy-start(%z)
+  %copied = bf16[1024,1024]{1,0:S(1)} copy-done(%all)
+  %part = ((bf16[1024,1024]{1,0}), bf16[256,1024]{1,0:S(1)}, s32[]) slice-start(%z)
+  %sliced = bf16[256,1024]{1,0:S(1)} slice-done(%part)
+  %out = (bf16[1024,1024]{1,0}, bf16[1024,1024]{1,0:S(1)}, u32[]) copy-start(%copied)
+  ROOT %done = bf16[1024,1024]{1,0} copy-done(%out)
+}
+"""
+    assert read_text(text).traffic == whole + whole // 4 + whole
+
+
 def test_a_branch_that_may_be_taken_counts():
     program = jax.jit(
         lambda x, flag: jax.lax.cond(flag, lambda y: jnp.sin(y) @ y, jnp.cos, x)
