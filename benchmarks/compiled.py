@@ -2,14 +2,17 @@
 
     python benchmarks/compiled.py --topologies=h100:1 --networks=resnet50
     python benchmarks/compiled.py --table
+    python benchmarks/compiled.py --losses 4096x1000 --topologies=v5e:1x1
 
 Needs the extra [plan-cuda] for GPUs and [plan-tpu] for TPUs, best in environments
 of their own. Every row is written to compiled.json when it is there; rows
 that are there already are not compiled again. The second command prints the tables of
-docs/compiled.md from the file.
+docs/compiled.md from the file. The third compiles the loss alone, with its gradient,
+for so many images and classes, and prints what it moves.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +21,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import jax
+import jax.numpy as jnp
 from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
 
-from clonalnet_jax.planning.running import plan
-from clonalnet_jax.planning.targets import parse_topology
-from clonalnet_jax.runtime import processes
+from clonalnet_jax.losses import focusing_picking_loss
+from clonalnet_jax.planning.hlo import read_program
+from clonalnet_jax.planning.programs import Shapes
+from clonalnet_jax.planning.running import compile_for, plan
+from clonalnet_jax.planning.targets import find_devices, parse_topology
+from clonalnet_jax.runtime import partition, processes
 from clonalnet_jax.workdir.files import write_atomically
 
 FILE = Path(__file__).with_suffix(".json")
@@ -117,6 +125,35 @@ def measure(
     }  # fmt: skip
 
 
+def measure_loss(size: str, topology: str, dtype: str) -> str:
+    """Compiles the mean loss of a batch with its gradient, for one device.
+
+    Args:
+      size: Images and classes, such as `4096x1000`.
+      topology: The device, such as `v5e:1x1`.
+      dtype: Of the logits.
+
+    Returns:
+      A row of a table in Markdown.
+    """
+    where = parse_topology(topology)
+    batch, classes = map(int, size.split("x"))
+    lone = partition.replicated(partition.make_mesh(find_devices(where)[:1]))
+    logits = jax.ShapeDtypeStruct((batch, classes), dtype, sharding=lone)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=lone)
+
+    def mean_loss(*arguments: jax.Array) -> jax.Array:
+        return jnp.mean(focusing_picking_loss(*arguments))
+
+    program = Shapes(jax.jit(jax.value_and_grad(mean_loss)), (logits, logits, labels))
+    lowered = program.lower(where.target.platform)
+    found = read_program(compile_for(where, lowered))
+    least = 3 * batch * classes * logits.dtype.itemsize
+    cycles = "" if found.cycles is None else f"{found.cycles:,}"
+    moved = f"{found.traffic / least:.2f}"
+    return f"| {size} | {dtype} | {moved} | {found.launches} | {cycles} |"
+
+
 def read_rows() -> list[dict[str, Any]]:
     """Reads the rows that are there."""
     return json.loads(FILE.read_text()) if FILE.exists() else []
@@ -206,6 +243,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--losses", nargs="+", help="images x classes: the loss alone")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--topologies", nargs="+", default=["h100:1"])
     parser.add_argument("--steps", nargs="+", default=list(STEPS))
@@ -221,6 +259,14 @@ def main() -> None:
     if unknown:
         parser.error(f"{', '.join(unknown)}: not among {', '.join(NETWORKS)}")
     processes.stay_alone()
+    if asked.losses:
+        print("| logits | dtype | bytes, of the least | launches | cycles |")
+        print("|---|---|---|---|---|", flush=True)
+        for topology, size, dtype in itertools.product(
+            asked.topologies, asked.losses, asked.dtypes
+        ):
+            print(measure_loss(size, topology, dtype), flush=True)
+        return
     wanted = [
         (network, topology, step, batch, dtype, asked.options)
         for topology in asked.topologies

@@ -32,6 +32,7 @@ from ._attention import (
 from ._blocks import in_blocks
 from ._confusing import above_average
 from ._inputs import as_distribution, promote
+from ._peaks import peaks
 
 
 class _Scales(NamedTuple):
@@ -228,16 +229,15 @@ def _backward_rows(
 def _scales(
     clone: Array, baseline: Array, temperature: Any, class_axis: str | None
 ) -> _Scales:
-    total = functools.partial(_classes.total, class_axis=class_axis)
-    peak = _classes.peak(clone, class_axis)
-    baseline_peak = _classes.peak(baseline, class_axis)
-    above = baseline - baseline_peak
+    of_clone = peaks(clone, class_axis)
+    of_baseline = peaks(baseline, class_axis, temperature)
+    assert of_baseline.softened_total is not None
     return _Scales(
-        peak=peak,
-        total=total(jnp.exp(clone - peak)),
-        baseline_peak=baseline_peak,
-        baseline_total=total(jnp.exp(above)),
-        softened_total=total(jnp.exp(above / temperature)),
+        peak=of_clone.peak,
+        total=of_clone.total,
+        baseline_peak=of_baseline.peak,
+        baseline_total=of_baseline.total,
+        softened_total=of_baseline.softened_total,
     )
 
 

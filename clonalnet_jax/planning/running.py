@@ -244,9 +244,7 @@ def _compile(
     shapes = programs.make_program(experiment, name, batch_size)
     lowered = shapes.lower(topology.target.platform)
     try:
-        compiled = lowered.compile(
-            compiler_options=_UNTIMED if topology.target.chip else None
-        )
+        compiled = compile_for(topology, lowered)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error) or "hbm" in str(error).lower():
             say(f"  {_took(start)}: it does not fit")
@@ -272,6 +270,22 @@ def _compile(
         read_program(compiled),
         shapes.steps,
     )
+
+
+def compile_for(topology: Topology, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles for devices that need not be there.
+
+    Args:
+      topology: The devices.
+      lowered: The program, lowered for their platform; see `programs.Shapes.lower`.
+
+    Returns:
+      The program. It cannot be run here.
+
+    Raises:
+      JaxRuntimeError: The compiler refuses it, for want of memory, say.
+    """
+    return lowered.compile(compiler_options=_UNTIMED if topology.target.chip else None)
 
 
 def _took(start: float) -> str:
