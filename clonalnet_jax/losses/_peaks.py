@@ -38,7 +38,7 @@ def peaks(
     Args:
       logits: The logits.
       class_axis: The mesh axis that the classes are split over, or None.
-      temperature: What softens them, a scalar; None: nothing.
+      temperature: The temperature that softens them, a scalar, or None.
 
     Returns:
       The maximum and the sums, over all devices.

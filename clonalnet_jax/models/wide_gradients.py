@@ -36,8 +36,9 @@ def gradients_in_float32(
 
     Args:
       wanted: Whether they are. False switches it off inside the block.
-      add_up: What adds up the gradient of a convolution's kernel, where a device can
-        compute its part of it in bfloat16 alone. None: devices compute it in float32.
+      add_up: The function that adds up the gradient of a convolution's kernel, where a
+        device can compute its part of it in bfloat16 alone, or None where it can in
+        float32.
 
     Yields:
       Nothing.
@@ -94,9 +95,9 @@ def convolve(
     Args:
       images: The inputs.
       kernel: The weights.
-      strides: Of the rows and the columns.
-      padding: Zeros on each side.
-      groups: Number of groups of channels.
+      strides: The strides over rows and columns.
+      padding: The number of zeros on each side.
+      groups: The number of groups of channels.
 
     Returns:
       The outputs.

@@ -15,10 +15,12 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models.wide_gradients import AddUp
 from clonalnet_jax.runtime.splitting import shard_state as shard_state
 
 T = TypeVar("T")
+AddUp = Callable[..., jax.Array]
+"""See `models.wide_gradients`."""
+
 # Number of steps that the host may be ahead of the devices: enough to keep an
 # accelerator busy. With tens of steps waiting, XLA's CPU client has hung and aborted
 # where several host devices meet in a collective. Every step that waits also holds its
@@ -75,8 +77,8 @@ class Layout(NamedTuple):
         parts of the batch; see `models.convolution`.
       statistics_in_one_pass: Whether batch norm reads its input once for mean and
         variance; see `models.layers`.
-      add_up: What adds up gradients over devices that compute in bfloat16; None leaves
-        it to the compiler. See `models.wide_gradients`.
+      add_up: The function that adds up gradients over devices that compute them in
+        bfloat16, or None where they do in float32; see `models.wide_gradients`.
     """
 
     shard_logits: Callable[[jax.Array], jax.Array] = lambda logits: logits
