@@ -120,11 +120,10 @@ class Dense(nn.Dense):
 
 
 def _plus_bias(layer: Conv | Dense, y: Array) -> Array:
-    """Adds the bias in its own type, in which its gradient is then summed."""
     if not layer.use_bias:
         return y
     bias = layer.param("bias", layer.bias_init, (layer.features,))
-    return (y + bias).astype(y.dtype)
+    return wide_gradients.add(y, bias)
 
 
 @contextlib.contextmanager

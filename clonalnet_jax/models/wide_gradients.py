@@ -82,6 +82,25 @@ def _multiply_backward(
 multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
+@jax.custom_vjp
+def add(y: Float[Array, "*n c"], bias: Float[Array, " c"]) -> Float[Array, "*n c"]:
+    """Adds a vector to the last axis, in the type of `y`."""
+    return y + bias.astype(y.dtype)
+
+
+def _add_forward(y: Array, bias: Array) -> tuple[Array, Array]:
+    # Of the bias, the backward pass needs the type alone.
+    return add(y, bias), bias
+
+
+def _add_backward(bias: Array, gradient: Array) -> tuple[Array, Array]:
+    rows = tuple(range(gradient.ndim - 1))
+    return gradient, jnp.sum(gradient.astype(bias.dtype), rows)
+
+
+add.defvjp(_add_forward, _add_backward)
+
+
 def convolve(
     images: Float[Array, "b h w i"],
     kernel: Float[Array, "k l i_of_group o"],
