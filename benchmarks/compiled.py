@@ -182,7 +182,7 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"| network, images a device | {figure}: plain | clone | cached | "
-        "**clone / plain** | cached / plain | launches: plain | clone | GiB: plain | "
+        "clone / plain | cached / plain | launches: plain | clone | GiB: plain | "
         "clone | collectives |"
     )
     yield "|---|" + "---|" * 10
@@ -196,7 +196,7 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         title = f"{network}, {batch}, {dtype}" + (f", {options}" if options else "")
         cells = [
             *(_number(values.get(name)) for name in STEPS),
-            f"**{_ratio(values.get('clone'), plain)}**",
+            _ratio(values.get("clone"), plain),
             _ratio(values.get("cached"), plain),
             *(_whole(steps.get(name), "launches") for name in STEPS[:2]),
             *(_gib(steps.get(name)) for name in STEPS[:2]),
