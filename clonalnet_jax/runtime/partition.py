@@ -268,17 +268,21 @@ def _convolutions_on_all_cores(mesh: Mesh) -> dict[str, str] | None:
     )
 
 
-@functools.cache
 def _supported(mesh: Mesh, **options: str) -> dict[str, str] | None:
     """Returns the options if the mesh has CPUs and XLA knows them, or else None."""
-    if platform(mesh) != "cpu":
-        return None
+    on_cpu = platform(mesh) == "cpu"
+    return options if on_cpu and _knows(mesh.local_devices[0], **options) else None
+
+
+@functools.cache
+def _knows(device: jax.Device, **options: str) -> bool:
+    """Whether this version of XLA knows options of its compiler."""
     try:
-        with jax.default_device(mesh.local_devices[0]):
+        with jax.default_device(device):
             jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None  # This version of XLA does not know them.
-    return options
+        return False
+    return True
 
 
 @functools.cache
