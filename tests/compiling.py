@@ -17,10 +17,18 @@ fifth of running it without, which compiles each of its operations for each shap
 """
 
 
-def images_in_conditions(text):
-    """The results of conditions in StableHLO that are images: `_kept` makes them.
+def conditions(text):
+    """The results of the conditions in StableHLO.
 
-    What depends on the platform alone is a condition of one branch, which XLA drops.
+    What depends on the platform alone is none: it is a condition of one branch, of a
+    number that another condition has for each platform.
     """
-    results = re.findall(r"\}\) : \(tensor<i(?:1|32)>\) -> (.*)", text)
-    return [result for result in results if re.search(r"tensor<(\d+x){4}", result)]
+    condition = re.compile(
+        r"^(?=( *)%\S+ = \"stablehlo\.(?:case|if)\"\((.*?)^\1\}\) : \(.*?\) -> (.*?)$)",
+        re.M | re.S,
+    )
+    return [
+        found[3]
+        for found in condition.finditer(text)
+        if f"\n{found[1]}}}, {{" in found[2] and found[3] != "tensor<i32>"
+    ]

@@ -6,7 +6,7 @@ import jax
 import jax.export
 import pytest
 from clonalnet_jax.configs import digits
-from compiling import images_in_conditions
+from compiling import conditions
 
 from clonalnet_jax.planning import programs
 from clonalnet_jax.planning.hlo import read_program
@@ -62,7 +62,7 @@ def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
     assert not layout.gradients_in_parts
     assert "xla_cpu" not in text
     # Convolutions stay whole, and their steps stay a loop.
-    assert not images_in_conditions(text)
+    assert not conditions(text)
     assert ("stablehlo.while" in text) == (name != "evaluation")
     assert shapes.steps == (1 if name == "evaluation" else 3)
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from clonalnet_jax.configs import default
-from compiling import images_in_conditions
+from compiling import conditions
 from jax.sharding import Mesh
 from small_run import Small
 
@@ -363,10 +363,10 @@ def test_a_step_for_an_accelerator_carries_nothing_that_only_helps_a_cpu(rng, pl
     lowered = jax.jit(step).trace(*arguments).lower(lowering_platforms=(platform,))
     program = lowered.as_text()
     assert "stablehlo.while" in program
-    assert not images_in_conditions(program)
+    assert not conditions(program)
     on_cpu = partition.layout_of(partition.make_mesh(jax.devices()[:1]))
     tuned, _ = step_of(Small(), accumulate_steps=2, layout=on_cpu)
-    assert images_in_conditions(jax.jit(tuned).lower(*arguments).as_text())
+    assert conditions(jax.jit(tuned).lower(*arguments).as_text())
 
 
 def test_the_layout_is_that_of_the_meshs_devices_and_not_of_this_machines():
