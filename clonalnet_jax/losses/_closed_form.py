@@ -32,22 +32,16 @@ from ._attention import (
 from ._blocks import in_blocks
 from ._confusing import above_average
 from ._inputs import as_distribution, promote
-from ._peaks import peaks
+from ._peaks import Peaks, peaks
 
 
 class _Scales(NamedTuple):
-    """The values that turn logits into probabilities; each is `[..., 1]`."""
+    """The values that turn logits into probabilities."""
 
-    peak: Array
-    """The greatest of the clone's logits."""
-    total: Array
-    """The sum of `exp(clone_logits - peak)`."""
-    baseline_peak: Array
-    """The greatest of the baseline's logits."""
-    baseline_total: Array
-    """The sum of `exp(baseline_logits - baseline_peak)`."""
-    softened_total: Array
-    """The sum of `exp((baseline_logits - baseline_peak) / temperature)`."""
+    clone: Peaks
+    """Those of the clone's logits."""
+    baseline: Peaks
+    """Those of the baseline's, softened unless its confusing categories are known."""
 
 
 class _Elements(NamedTuple):
@@ -58,7 +52,7 @@ class _Elements(NamedTuple):
     log_probs: Array
     """Their logarithms."""
     shifted: Array
-    """The clone's logits, shifted by its lead over the baseline, less `peak`."""
+    """The clone's logits, shifted by its lead over the baseline, less their peak."""
     in_set: Array
     """The confusing categories; the label is among them if it is an integer."""
     targets: Array
@@ -159,7 +153,10 @@ def _forward_rows(
     """Computes the sums of some rows, and the values that the gradient needs again."""
     total = functools.partial(_classes.total, class_axis=class_axis)
     clone, baseline = promote(clone_logits, baseline_logits)
-    scales = _scales(clone, baseline, temperature, class_axis)
+    scales = _Scales(
+        peaks(clone, class_axis),
+        peaks(baseline, class_axis, temperature if confusing is None else None),
+    )
     elements = _elements(
         clone, baseline, labels, confusing, scales, temperature, class_axis
     )
@@ -226,21 +223,6 @@ def _backward_rows(
     return of_clone.astype(clone_logits.dtype), of_labels
 
 
-def _scales(
-    clone: Array, baseline: Array, temperature: Any, class_axis: str | None
-) -> _Scales:
-    of_clone = peaks(clone, class_axis)
-    of_baseline = peaks(baseline, class_axis, temperature)
-    assert of_baseline.softened_total is not None
-    return _Scales(
-        peak=of_clone.peak,
-        total=of_clone.total,
-        baseline_peak=of_baseline.peak,
-        baseline_total=of_baseline.total,
-        softened_total=of_baseline.softened_total,
-    )
-
-
 def _elements(
     clone: Array,
     baseline: Array,
@@ -250,17 +232,18 @@ def _elements(
     temperature: Any,
     class_axis: str | None,
 ) -> _Elements:
-    centred, above = clone - scales.peak, baseline - scales.baseline_peak
-    probs = jnp.exp(centred) / scales.total
-    lead = probs - jnp.exp(above) / scales.baseline_total
+    centred, above = clone - scales.clone.peak, baseline - scales.baseline.peak
+    probs = jnp.exp(centred) / scales.clone.total
+    lead = probs - jnp.exp(above) / scales.baseline.total
     if confusing is None:
+        assert scales.baseline.softened_total is not None
         odds = jnp.exp(above / temperature)
         num_classes = _classes.count(clone, class_axis)
-        confusing = above_average(odds, scales.softened_total, num_classes)
+        confusing = above_average(odds, scales.baseline.softened_total, num_classes)
     targets = as_distribution(labels, clone, class_axis)
     return _Elements(
         probs=probs,
-        log_probs=centred - jnp.log(scales.total),
+        log_probs=centred - jnp.log(scales.clone.total),
         shifted=centred + lead,
         in_set=confusing if _are_soft(labels) else confusing | (targets > 0),
         targets=targets,
