@@ -20,7 +20,7 @@ from clonalnet_jax.models.layers import (
 )
 
 # Expansion, width, repeats and stride of each stage (Sandler et al. 2018, table 2).
-_STAGES = (
+STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -79,6 +79,7 @@ class MobileNetV2(nn.Module):
       num_classes: Size of the logits.
       dropout: Rate of the dropout before the classifier, in training; torchvision
         trains with 0.2.
+      stages: Expansion, width, number of blocks and stride of each stage.
       half: Whether to build RepDistiller's `mobile_half`. It has half the width, ReLU
         instead of ReLU6, an expansion layer in the first block too, and no stride in
         the second stage.
@@ -89,6 +90,7 @@ class MobileNetV2(nn.Module):
 
     num_classes: int
     dropout: float = 0.0
+    stages: tuple[tuple[int, int, int, int], ...] = STAGES
     half: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -100,10 +102,13 @@ class MobileNetV2(nn.Module):
         make_conv = partial(conv, dtype=self.dtype)
         norm = partial(BatchNorm, train=train, dtype=self.dtype)
         activation = nn.relu if self.half else nn.relu6
-        stem, last = ("conv1", "conv2") if self.half else ("features_0", "features_18")
+        blocks = self._blocks()
+        stem, last = "features_0", f"features_{len(blocks) + 1}"
+        if self.half:
+            stem, last = "conv1", "conv2"
         x = make_conv(self._width(32), 3, 2, name=f"{stem}_0")(images)
         x = activation(norm(name=f"{stem}_1")(x))
-        for name, expansion, width, stride in self._blocks():
+        for name, expansion, width, stride in blocks:
             x = InvertedResidual(
                 width=width,
                 stride=stride,
@@ -124,7 +129,7 @@ class MobileNetV2(nn.Module):
     def _blocks(self) -> list[tuple[str, int, int, int]]:
         """Returns the name, expansion, width and stride of each block."""
         blocks: list[tuple[str, int, int, int]] = []
-        for stage, (expansion, width, repeats, stride) in enumerate(_STAGES):
+        for stage, (expansion, width, repeats, stride) in enumerate(self.stages):
             first = 1 if self.half and stage == 1 else stride
             for index in range(repeats):
                 name = f"features_{len(blocks) + 1}"

@@ -4,14 +4,10 @@ import functools
 
 import torch_bridge as bridge
 
-from clonalnet_jax.models import (
-    create_model,
-    efficientnet,
-    mobilenet_v3,
-    model_names,
-    native_size,
-)
+from clonalnet_jax.models import create_model, model_names, native_size
+from clonalnet_jax.models.mobilenet import STAGES
 from clonalnet_jax.models.resnet import ResNet
+from tests.shallow import FIELDS, make_shallow
 
 torch, torchvision, timm = bridge.import_torch()
 from benchmarks import torch_networks  # noqa: E402 - it imports torch, so only behind the skip
@@ -27,19 +23,19 @@ KINDS = (
     *("efficientnet_v2_s", "regnet_y_400mf", "densenet121", "vgg16", "vgg16_bn"),
     *("swin_t", "deit_small_patch16_224"),
 )
-# Of deep ones, a few of the blocks that are alike: fields of ours, options of theirs.
+# The references' options that make them as shallow as ours.
 _SHALLOW = {
-    "convnext_tiny": ({"stage_sizes": (1,) * 4}, {"depths": (1,) * 4}),
-    "vit_small_patch16_224": ({"depth": 2}, {"depth": 2}),
-    "deit_small_patch16_224": ({"depth": 2}, {"depth": 2}),
+    "mobilenet_v2": {"inverted_residual_setting": STAGES[:3]},
+    "convnext_tiny": {"depths": (1,) * 4},
+    "vit_small_patch16_224": {"depth": 2},
+    "deit_small_patch16_224": {"depth": 2},
 }
 
 
 def _mobilenet_v3(num_classes):
     of_small = torchvision.models.mobilenetv3
     blocks, hidden = of_small._mobilenet_v3_conf("mobilenet_v3_small")
-    reference = of_small.MobileNetV3(blocks[:4], hidden, num_classes=num_classes)
-    return {"blocks": mobilenet_v3.SMALL[:4]}, reference
+    return of_small.MobileNetV3(blocks[:4], hidden, num_classes=num_classes)
 
 
 def _efficientnet(num_classes):
@@ -47,8 +43,7 @@ def _efficientnet(num_classes):
     stages, _ = of_b0._efficientnet_conf(
         "efficientnet_b0", width_mult=1.0, depth_mult=1.0
     )
-    reference = of_b0.EfficientNet(stages[:3], 0.2, num_classes=num_classes)
-    return {"stages": efficientnet.scaled(1.0, 1.0)[:3]}, reference
+    return of_b0.EfficientNet(stages[:3], 0.2, num_classes=num_classes)
 
 
 def _efficientnet_v2(num_classes):
@@ -58,25 +53,19 @@ def _efficientnet_v2(num_classes):
     for stage in chosen:
         stage.num_layers = 2
     norm = functools.partial(torch.nn.BatchNorm2d, eps=1e-3)
-    reference = of_v2.EfficientNet(
+    return of_v2.EfficientNet(
         chosen, 0.2, num_classes=num_classes, norm_layer=norm, last_channel=last
     )
-    ours = [stage._replace(size=2) for stage in efficientnet.V2_SMALL[:4]]
-    return {"stages": tuple(ours)}, reference
 
 
 def _regnet(num_classes):
     of_regnet = torchvision.models.regnet
     shape = of_regnet.BlockParams([1, 2], [48, 104], [8, 8], [1.0, 1.0], [2, 2], 0.25)
-    return (
-        {"sizes": (1, 2), "widths": (48, 104)},
-        of_regnet.RegNet(shape, num_classes=num_classes),
-    )
+    return of_regnet.RegNet(shape, num_classes=num_classes)
 
 
 def _densenet(num_classes):
-    reference = torchvision.models.DenseNet(32, (2, 3), num_classes=num_classes)
-    return {"sizes": (2, 3)}, reference
+    return torchvision.models.DenseNet(32, (2, 3), num_classes=num_classes)
 
 
 def _vgg(num_classes, *, batch_norm=False):
@@ -88,18 +77,16 @@ def _vgg(num_classes, *, batch_norm=False):
         reference.classifier[number] = torch.nn.Linear(*shape)
         torch.nn.init.normal_(reference.classifier[number].weight, 0, 0.01)
         torch.nn.init.zeros_(reference.classifier[number].bias)
-    return {"block_sizes": (1, 2, 1, 1, 1), "hidden": 32}, reference
+    return reference
 
 
 def _swin(num_classes):
-    reference = torchvision.models.SwinTransformer(
+    return torchvision.models.SwinTransformer(
         *([4, 4], 96, [2, 2], [3, 6], [7, 7]), num_classes=num_classes
     )
-    return {"sizes": (2, 2), "num_heads": (3, 6)}, reference
 
 
-# Those whose references are made of their parts: number of classes to fields of ours
-# and the reference.
+# Those whose references are made of their parts.
 _OF_PARTS = {
     "mobilenet_v3_small": _mobilenet_v3,
     "efficientnet_b0": _efficientnet,
@@ -132,12 +119,10 @@ def make_pair(name, size, num_classes, **theirs):
 def make_shallow_pair(name, num_classes):
     """As `make_pair`, of a name or one of `KINDS`, no deeper than it takes."""
     if name in _OF_PARTS:
-        fields, reference = _OF_PARTS[name](num_classes)
-        return create_model(name, num_classes).clone(**fields), reference
+        return make_shallow(name, num_classes), _OF_PARTS[name](num_classes)
     if name not in _BOTTLENECKS:
-        ours, theirs = _SHALLOW.get(name, ({}, {}))
-        model, reference = make_pair(name, 32, num_classes, **theirs)
-        return model.clone(**ours), reference
+        model, reference = make_pair(name, 32, num_classes, **_SHALLOW.get(name, {}))
+        return (model.clone(**FIELDS[name]) if name in _SHALLOW else model), reference
     theirs = _BOTTLENECKS[name]
     reference = torchvision.models.ResNet(
         torchvision.models.resnet.Bottleneck, [1] * 4, num_classes=num_classes, **theirs
