@@ -25,7 +25,8 @@ class Seconds(NamedTuple):
 
     Attributes:
       operations: Seconds of its operations at the device's peak.
-      traffic: Seconds of its bytes at the memory's bandwidth; None if not compiled.
+      traffic: Seconds of its bytes, with the padding of tiles, at the memory's
+        bandwidth; None if not compiled.
       collectives: Seconds of what it sends, nothing overlapping; None if not compiled.
       cycles: Seconds by the compiler's own cycles; None where it gives none.
     """
@@ -80,9 +81,10 @@ def time_step(
     if contents is None:
         return Seconds(operations / peak)
     cycles = contents.cycles
+    traffic = contents.traffic + sum(contents.padding.values())
     return Seconds(
         operations=operations / peak,
-        traffic=contents.traffic / steps / target.bandwidth,
+        traffic=traffic / steps / target.bandwidth,
         collectives=sum(_sending(one, topology) for one in contents.collectives)
         / steps,
         cycles=None if cycles is None else cycles / steps / target.clock,

@@ -31,6 +31,8 @@ _COLLECTIVE = re.compile(
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([\w\-]+)\((.*)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+# Of a layout, the dimensions from the innermost outwards and a TPU's tile of the last.
+_TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -78,6 +80,8 @@ class Contents(NamedTuple):
       traffic: Bytes that they read and write by the shapes of operands and results, but
         for those in a TPU's fast memory. It knows of no cache, so it is too high for
         what an L2 cache keeps.
+      padding: Bytes that travel besides, since a TPU's memory holds whole tiles, by the
+        number of elements of the dimension that does not fill its tile.
       cycles: The compiler's estimate, in sum; None where it gives none (all but TPUs).
       collectives: The collectives by kind and type.
     """
@@ -86,6 +90,7 @@ class Contents(NamedTuple):
     fusions: int
     copies: int
     traffic: int
+    padding: dict[int, int]
     cycles: int | None
     collectives: list[Collective]
 
@@ -126,7 +131,8 @@ def read_text(text: str) -> Contents:
         launches=sum(count.values()),
         fusions=count["fusion"],
         copies=count["copy"] + count["copy-start"] + count["transpose"],
-        traffic=sum(one.times * _moved(one, shapes) for one in listed),
+        traffic=sum(one.times * _size(_moved(one, shapes)) for one in listed),
+        padding=_padding(listed, shapes),
         cycles=sum(cycles) if cycles else None,
         collectives=_collectives(listed),
     )
@@ -196,25 +202,58 @@ def _turns(computations: Mapping[str, list[str]], line: str) -> int:
     return max(map(int, found), default=1)
 
 
-def _size(shape: str, *, everywhere: bool = True) -> int:
-    """Bytes of a shape; or only of what lies in the device's main memory."""
+def _arrays(shape: str) -> Iterator[str]:
+    """The arrays of a shape, which may be a tuple."""
+    return (found[0] for found in _ARRAY.finditer(shape))
+
+
+def _size(shape: str) -> int:
+    """Bytes of the elements of a shape."""
     return sum(
-        _BYTES.get(dtype, 0) * math.prod(int(n) for n in dimensions.split(",") if n)
-        for dtype, dimensions, layout in _ARRAY.findall(shape)
-        if everywhere or "S(1)" not in layout
+        _BYTES.get(dtype, 0) * math.prod(_numbers(dimensions))
+        for dtype, dimensions, _ in _ARRAY.findall(shape)
     )
 
 
-def _moved(one: Instruction, shapes: Mapping[str, str]) -> int:
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+def _far(shape: str) -> str:
+    """The arrays that lie in the device's main memory."""
+    return " ".join(array for array in _arrays(shape) if "S(1)" not in array)
+
+
+def _moved(one: Instruction, shapes: Mapping[str, str]) -> str:
+    """The arrays that an instruction reads from main memory and writes to it."""
     read = [shapes.get(name, "") for name in one.operands]
     if one.opcode in ("copy-start", "slice-start"):
         # The result is a tuple of the copy, the operand, of which a slice is read, and
         # a context.
-        arrays = [found[0] for found in _ARRAY.finditer(one.shape)]
+        arrays = list(_arrays(one.shape))
         copy = arrays[0 if one.opcode == "copy-start" else 1]
-        from_main = bool(_size(read[0], everywhere=False))
-        return _size(copy) * from_main + _size(copy, everywhere=False)
-    return sum(_size(shape, everywhere=False) for shape in (one.shape, *read))
+        return f"{copy if _far(read[0]) else ''} {_far(copy)}"
+    return " ".join(map(_far, (one.shape, *read)))
+
+
+def _padding(listed: list[Instruction], shapes: Mapping[str, str]) -> dict[int, int]:
+    count: collections.Counter[int] = collections.Counter()
+    for one in listed:
+        for dtype, dimensions, layout in _ARRAY.findall(_moved(one, shapes)):
+            tiled = _TILED.match(layout)
+            if not tiled:
+                continue
+            sizes = _numbers(dimensions)
+            order, tile = _numbers(tiled[1]), _numbers(tiled[2])[::-1]
+            # How much more than its elements a dimension takes in whole tiles.
+            factors = [
+                (-(-sizes[axis] // side) * side / sizes[axis], sizes[axis])
+                for axis, side in zip(order, tile, strict=False)
+            ]
+            whole = math.prod(factor for factor, _ in factors)
+            size = _BYTES.get(dtype, 0) * math.prod(sizes)
+            count[max(factors)[1]] += one.times * round(size * (whole - 1))
+    return {size: padding for size, padding in count.most_common() if padding}
 
 
 def _collectives(listed: list[Instruction]) -> list[Collective]:

@@ -220,6 +220,10 @@ def _look(
             "fusions": contents.fusions,
             "copies": contents.copies,
             "traffic": contents.traffic,
+            "padding": [
+                {"elements": elements, "bytes": size}
+                for elements, size in contents.padding.items()
+            ],
             "collectives": [one._asdict() for one in contents.collectives],
         }
     return found
@@ -314,6 +318,7 @@ def _config(experiment: Experiment, topology: Topology, images: int) -> dict[str
     return {
         "batch_size": config.batch_size,
         "batch_of_device": config.batch_size // rows,
+        "images_at_once": config.batch_size // rows // config.accumulate_steps,
         "compute_dtype": config.compute_dtype,
         "image_shape": list(experiment.dataset.image_shape),
         "classes": experiment.dataset.num_classes,

@@ -17,6 +17,10 @@ _NAMES = {
     "evaluation": "evaluation",
 }
 _WIDTH = 110
+# Elements of the innermost dimension of a TPU's tile, and the share of traffic from
+# which padding is worth a line.
+_LANES = 128
+_MUCH_PADDING = 0.1
 
 
 def describe(plan: Mapping[str, Any]) -> str:
@@ -76,6 +80,7 @@ def _table(plan: Mapping[str, Any]) -> str:
     if compiled:
         rows |= {
             "memory traffic": [_giga(one.get("traffic")) for one in found.values()],
+            "  and padding": [_padding(one) for one in found.values()],
             "  at full bandwidth": [
                 _ms(one["seconds_by"]["traffic"]) for one in found.values()
             ],
@@ -112,6 +117,7 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
         by_ground.setdefault(one["rests_on"], []).append(_NAMES[name])
     for ground, names in by_ground.items():
         yield f"Estimated ({', '.join(names)}) by {ground}."
+    yield from _advice(plan)
     needs = plan["input"]
     if needs is None:
         yield "Input: the images lie on the device; the hosts decode none in training."
@@ -136,6 +142,30 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
                 f"{run['input_hours']:,.1f} hours: the input decides. Prepare the "
                 "files (--shorter-side, docs/data.md) or take fewer devices."
             )
+
+
+def _advice(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Says what fills a TPU's memory with nothing, where it is worth a thought."""
+    trained = {k: v for k, v in plan["programs"].items() if k != "evaluation"}
+    shares = {k: _padded(v) / max(1, v.get("traffic", 0)) for k, v in trained.items()}
+    name = max(shares, key=lambda k: shares[k], default=None)
+    if name is None or shares[name] < _MUCH_PADDING:
+        return
+    worst = trained[name]["padding"][0]
+    images, here = plan["config"]["images_at_once"], worst["elements"]
+    yield (
+        f"Padding ({_NAMES[name]}): the memory holds whole tiles of {_LANES} elements, "
+        f"so that {shares[name]:.0%} travels on top, "
+        f"{worst['bytes'] / _padded(trained[name]):.0%} of it where a dimension has "
+        f"{here}."
+    )
+    if here == images:
+        fuller = -(-images // _LANES) * _LANES
+        batch = fuller * plan["config"]["batch_size"] // images
+        yield (
+            f"That is the images that a device takes at once: {fuller} fill the tile "
+            f"(--config.batch_size={batch})."
+        )
 
 
 def _fit(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -189,6 +219,14 @@ def _gib(size: float) -> str:
 
 def _giga(size: float | None) -> str:
     return "-" if size is None else f"{size / 1e9:,.2f} GB"
+
+
+def _padded(one: Mapping[str, Any]) -> int:
+    return sum(each["bytes"] for each in one.get("padding", ()))
+
+
+def _padding(one: Mapping[str, Any]) -> str:
+    return _giga(_padded(one)) if one.get("padding") else "-"
 
 
 def _ms(seconds: float | None) -> str:

@@ -13,8 +13,8 @@ from clonalnet_jax.planning.targets import parse_topology
 
 def contents(**changed):
     of_nothing = {
-        "launches": 1, "fusions": 0, "copies": 0, "traffic": 0, "cycles": None,
-        "collectives": [],
+        "launches": 1, "fusions": 0, "copies": 0, "traffic": 0, "padding": {},
+        "cycles": None, "collectives": [],
     }  # fmt: skip
     return Contents(**{**of_nothing, **changed})
 
@@ -31,6 +31,14 @@ def test_the_term_that_takes_longer_binds():
     waiting = time_of(operations=989.4, contents=contents(traffic=3_350_000_000))
     assert waiting.step == pytest.approx(1e-3)
     assert waiting.rests_on.startswith("memory traffic")
+
+
+def test_padding_travels_too():
+    alone, padded = (
+        time_of("v5e:2x2", contents=contents(traffic=8000, padding=padding)).traffic
+        for padding in ({}, {64: 6000, 3: 2000})
+    )
+    assert padded == pytest.approx(2 * alone)
 
 
 def test_float32_takes_longer_on_a_gpu_and_as_long_on_a_tpu():

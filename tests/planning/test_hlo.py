@@ -83,6 +83,30 @@ def test_a_copy_to_fast_memory_is_read_once_and_a_slice_in_part():
     assert read_text(text).traffic == whole + whole // 4 + whole
 
 
+@pytest.mark.parametrize(
+    ("shape", "padding"),
+    [
+        # The innermost dimension first, as a layout lists them: 64 of 128 lanes.
+        ("bf16[64,7,7,256]{0,3,2,1:T(8,128)(2,1)}", {64: 2 * 64 * 49 * 256}),
+        ("bf16[128,7,7,256]{0,3,2,1:T(8,128)(2,1)}", {}),
+        # The next one fills three of eight, too; what is worst is named.
+        ("f32[64,7,7,3]{0,3,2,1:T(8,128)}", {3: 4 * 49 * (8 * 128 - 3 * 64)}),
+        ("f32[3,64]{1,0:T(4,128)}", {64: 4 * (4 * 128 - 3 * 64)}),
+        ("f32[1000]{0:T(1024)}", {1000: 4 * 24}),
+        # Another device's layout, and what does not leave the fast memory.
+        ("bf16[64,7,7,256]{3,2,1,0}", {}),
+        ("bf16[64,7,7,256]{0,3,2,1:T(8,128)(2,1)S(1)}", {}),
+        ("f32[]{:T(128)}", {}),
+    ],
+)
+def test_what_fills_no_tile_is_padded(shape, padding):
+    text = f"""ENTRY %main () -> {shape} {{
+  ROOT %made = {shape} iota(), iota_dimension=0
+}}
+"""
+    assert read_text(text).padding == padding
+
+
 def test_a_branch_that_may_be_taken_counts():
     program = jax.jit(
         lambda x, flag: jax.lax.cond(flag, lambda y: jnp.sin(y) @ y, jnp.cos, x)

@@ -8,6 +8,7 @@ from clonalnet_jax.configs import digits, imagenet
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.planning import programs, running, targets
+from clonalnet_jax.planning.words import describe
 
 KEYS = {
     "topology", "config", "compiler", "networks", "programs", "memory",
@@ -69,6 +70,33 @@ def test_without_a_compiler_it_counts(config, tmp_path, capsys, no_compiler):
         for name in ("baseline", *running.programs_of_methods(config))
     ]
     assert found["run"]["hours"] == pytest.approx(steps * sum(of_runs) / 3600)
+
+
+@pytest.mark.parametrize(
+    ("padding", "said"),
+    [
+        ({}, ""),
+        ({16: 90}, ""),  # of a thousand
+        ({16: 400, 100: 100}, "50% travels on top, 80% of it where a dimension has 16"),
+        ({100: 500}, "where a dimension has 100"),
+    ],
+)
+def test_padding_is_named_and_the_batch_that_has_none(
+    config, tmp_path, no_compiler, padding, said
+):
+    config.plan.programs = ("clone", "evaluation")
+    found = plan(config, tmp_path, "v5e:2x2")
+    assert found["config"]["images_at_once"] == 16
+    for name in found["programs"]:
+        found["programs"][name] |= {
+            "traffic": 1000 if name == "clone" else 1,
+            "padding": [{"elements": n, "bytes": size} for n, size in padding.items()],
+        }
+    text = describe(found)
+    assert said in text
+    assert ("Padding" in text) == bool(said)
+    # Eight times as many images fill the tile.
+    assert ("--config.batch_size=512" in text) == ("has 16" in said)
 
 
 def test_imagenet_is_planned_without_its_data(tmp_path, capsys, no_compiler):
