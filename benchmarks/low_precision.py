@@ -1,10 +1,10 @@
 """What a baseline of 8-bit integers would save, by the compilers.
 
-Two forward passes of a ResNet for 32x32 images with folded batch norm are compiled for
-devices that need not be there: in bfloat16, as the program has it, and with kernels and
-activations of 8 bits. Their scales are constants, as if found on images beforehand, so
-that no pass over the activations looks for them. The numbers that come out mean nothing;
-what is compared is the programs.
+Two forward passes of a ResNet for 32x32 images with folded batch norm are compiled
+for devices that need not be there: in bfloat16, as the program has it, and with
+kernels and activations of 8 bits. Their scales are constants, as if found on images
+beforehand, so that no pass over the activations looks for them. The numbers that come
+out mean nothing; what is compared is the programs.
 
     python benchmarks/low_precision.py --topologies v5e:1x1
 """
