@@ -2,11 +2,13 @@
 
     python benchmarks/protocol.py docs/results/sign_digits --rival=dist_tuned
     python benchmarks/protocol.py docs/results/digits --rival=distillation --clone=clone
+    python benchmarks/protocol.py SERIES ANOTHER --rival RIVAL OF_ANOTHER
 
 The first table has every run; a difference is bold where the paired t-test, corrected
 (Holm) for the methods of its column, is below 0.05. The second is the protocol's test:
 the tuned clone against its baseline, plain retraining and the best distillation,
-corrected for all series named and the three of each.
+corrected for all series named and the three of each. The best distillation of a series
+is that of its own tuning; a single name holds for all.
 """
 
 import argparse
@@ -78,20 +80,22 @@ def runs_table(result: Mapping[str, Any], rival: str) -> str:
     return markdown_table([*headings, "nll", "nll, scaled", "ece %"], rows)
 
 
-def decision_table(series: Sequence[Mapping[str, Any]], clone: str, rival: str) -> str:
+def decision_table(
+    series: Sequence[Mapping[str, Any]], clone: str, rivals: Sequence[str]
+) -> str:
     """Tabulates the protocol's test.
 
     Args:
       series: Each series, of `read_series`.
       clone: The clone that is tested.
-      rival: The best distillation.
+      rivals: The best distillation of each.
 
     Returns:
       The table, in Markdown; p is corrected over all its rows.
     """
     tested = [
         (str(number), reference, result["differences"][reference][clone]["top1"])
-        for number, result in enumerate(series, 1)
+        for number, (result, rival) in enumerate(zip(series, rivals, strict=True), 1)
         for reference in ("baseline", "cross_entropy", rival)
     ]
     corrected = holm([difference["p_t"] for _, _, difference in tested])
@@ -119,20 +123,27 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("series", type=Path, nargs="+")
-    parser.add_argument("--rival", required=True)
+    parser.add_argument("--rival", nargs="+", required=True)
     parser.add_argument("--clone", default="clone_tuned")
     asked = parser.parse_args()
-    try:
-        series = [read_series(one, asked.rival) for one in asked.series]
-    except UserError as error:
-        parser.error(str(error))
-    for directory, result in zip(asked.series, series, strict=True):
-        for run in (asked.rival, asked.clone):
+    rivals = asked.rival
+    if len(rivals) == 1:
+        rivals *= len(asked.series)
+    if len(rivals) != len(asked.series):
+        parser.error(f"{len(rivals)} rivals for {len(asked.series)} series")
+    series = []
+    for directory, rival in zip(asked.series, rivals, strict=True):
+        try:
+            result = read_series(directory, rival)
+        except UserError as error:
+            parser.error(str(error))
+        for run in (rival, asked.clone):
             if run not in result["methods"]:
                 parser.error(f"{run} is none of {', '.join(result['methods'])}")
         seeds = len(result["seeds"])
-        print(f"{directory}, {seeds} seeds\n\n{runs_table(result, asked.rival)}\n")
-    print(decision_table(series, asked.clone, asked.rival))
+        print(f"{directory}, {seeds} seeds\n\n{runs_table(result, rival)}\n")
+        series.append(result)
+    print(decision_table(series, asked.clone, rivals))
 
 
 if __name__ == "__main__":

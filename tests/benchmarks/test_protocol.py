@@ -37,9 +37,15 @@ def test_the_page_has_the_tables_of_every_seed(series, rival, seeds):
 
 
 def test_the_decision_corrects_for_every_series_and_reference(result):
-    table = protocol.decision_table([result, result], "clone_tuned", "dist_tuned")
+    other = protocol.read_series(DIRECTORY, "distillation_tuned")
+    rivals = ["dist_tuned", "distillation_tuned"]
+    table = protocol.decision_table([result, other], "clone_tuned", rivals)
     rows = [line.split("|") for line in table.splitlines()[2:]]
-    assert len(rows) == 6
+    named = [f"minus {one}" for one in ("baseline", "cross_entropy")]
+    assert [row[2].strip() for row in rows] == [
+        *(*named, "minus dist_tuned"),
+        *(*named, "minus distillation_tuned"),
+    ]
 
     def top1(run):
         return np.array(
@@ -58,6 +64,7 @@ def test_the_decision_corrects_for_every_series_and_reference(result):
     [
         (["docs/results/sign_digits", "--rival=nope"], "nope is none of"),
         (["docs", "--rival=dist_tuned"], "no seed_figures.json"),
+        (["docs", "--rival", "dist_tuned", "dkd_tuned"], "2 rivals for 1 series"),
     ],
 )
 def test_what_is_not_there_is_named(monkeypatch, capsys, arguments, said):
