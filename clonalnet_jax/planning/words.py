@@ -154,16 +154,16 @@ def _advice(plan: Mapping[str, Any]) -> Iterator[str]:
     worst = trained[name]["padding"][0]
     images, here = plan["config"]["images_at_once"], worst["elements"]
     yield (
-        f"Padding ({_NAMES[name]}): the memory holds whole tiles of {_LANES} elements, "
-        f"so that {shares[name]:.0%} travels on top, "
-        f"{worst['bytes'] / _padded(trained[name]):.0%} of it where a dimension has "
-        f"{here}."
+        f"Padding ({_NAMES[name]}): memory moves in whole tiles, {_LANES} elements "
+        f"wide. What fills them adds {100 * shares[name]:.0f} % to the traffic, "
+        f"{100 * worst['bytes'] / _padded(trained[name]):.0f} % of that where a "
+        f"dimension has {here}."
     )
     if here == images:
         fuller = -(-images // _LANES) * _LANES
         batch = fuller * plan["config"]["batch_size"] // images
         yield (
-            f"That is the images that a device takes at once: {fuller} fill the tile "
+            f"These are the images that a device takes at once: {fuller} fill a tile "
             f"(--config.batch_size={batch})."
         )
 

@@ -77,8 +77,11 @@ def test_without_a_compiler_it_counts(config, tmp_path, capsys, no_compiler):
     [
         ({}, ""),
         ({16: 90}, ""),  # of a thousand
-        ({16: 400, 100: 100}, "50% travels on top, 80% of it where a dimension has 16"),
-        ({100: 500}, "where a dimension has 100"),
+        (
+            {16: 400, 100: 100},
+            "adds 50 % to the traffic, 80 % of that where a dimension has 16",
+        ),
+        ({100: 500}, "where a dimension has 100."),
     ],
 )
 def test_padding_is_named_and_the_batch_that_has_none(
