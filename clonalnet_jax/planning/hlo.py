@@ -7,7 +7,7 @@ for a GPU that is not there. The text of a program says all of it.
 import collections
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -30,6 +30,7 @@ _COLLECTIVE = re.compile(
 )
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([\w\-]+)\((.*)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_SLICE = re.compile("slice|dynamic-slice")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # Of a layout, the dimensions from the innermost outwards and a TPU's tile of the last.
 _TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
@@ -78,8 +79,8 @@ class Contents(NamedTuple):
       fusions: Number of fusions among them.
       copies: Number of copies and transpositions among them.
       traffic: Bytes that they read and write by the shapes of operands and results, but
-        for those in a TPU's fast memory. It knows of no cache, so it is too high for
-        what an L2 cache keeps.
+        for those in a TPU's fast memory; of what is sliced, the slices. It knows of no
+        cache, so it is too high for what an L2 cache keeps.
       padding: Bytes that travel besides, since a TPU's memory holds whole tiles, by the
         number of elements of the dimension that does not fill its tile.
       cycles: The compiler's estimate, in sum; None where it gives none (all but TPUs).
@@ -119,6 +120,7 @@ def read_text(text: str) -> Contents:
     listed = [
         one for one in _scheduled(computations) if not _FREE.fullmatch(one.opcode)
     ]
+    moved = [_moved(one, shapes, computations) for one in listed]
     count: collections.Counter[str] = collections.Counter()
     for one in listed:
         count[one.opcode] += one.times
@@ -131,8 +133,10 @@ def read_text(text: str) -> Contents:
         launches=sum(count.values()),
         fusions=count["fusion"],
         copies=count["copy"] + count["copy-start"] + count["transpose"],
-        traffic=sum(one.times * _size(_moved(one, shapes)) for one in listed),
-        padding=_padding(listed, shapes),
+        traffic=sum(
+            one.times * _size(shape) for one, shape in zip(listed, moved, strict=True)
+        ),
+        padding=_padding(listed, moved),
         cycles=sum(cycles) if cycles else None,
         collectives=_collectives(listed),
     )
@@ -224,7 +228,11 @@ def _far(shape: str) -> str:
     return " ".join(array for array in _arrays(shape) if "S(1)" not in array)
 
 
-def _moved(one: Instruction, shapes: Mapping[str, str]) -> str:
+def _moved(
+    one: Instruction,
+    shapes: Mapping[str, str],
+    computations: Mapping[str, list[str]],
+) -> str:
     """The arrays that an instruction reads from main memory and writes to it."""
     read = [shapes.get(name, "") for name in one.operands]
     if one.opcode in ("copy-start", "slice-start"):
@@ -233,13 +241,44 @@ def _moved(one: Instruction, shapes: Mapping[str, str]) -> str:
         arrays = list(_arrays(one.shape))
         copy = arrays[0 if one.opcode == "copy-start" else 1]
         return f"{copy if _far(read[0]) else ''} {_far(copy)}"
+    slices: Mapping[int, str] = {}
+    if one.opcode == "fusion":
+        slices = _slices(computations.get(_callee("calls", one.line), ()))
+    elif _SLICE.fullmatch(one.opcode):
+        slices = {0: one.shape}
+    for number, part in slices.items():
+        # Of a whole that lies far away, however near its slices come to lie.
+        if _far(read[number]) and _size(part) < _size(read[number]):
+            read[number] = part.replace("S(1)", "")
     return " ".join(map(_far, (one.shape, *read)))
 
 
-def _padding(listed: list[Instruction], shapes: Mapping[str, str]) -> dict[int, int]:
+def _slices(lines: Iterable[str]) -> dict[int, str]:
+    """The slices of those operands of a fusion of which it reads nothing else."""
+    numbers: dict[str, int] = {}
+    users = collections.defaultdict[str, list[str]](list)
+    for line in lines:
+        found = _INSTRUCTION.match(line)
+        if not found:
+            continue
+        name, shape, opcode, rest = found.groups()
+        inside = rest.split(")")[0]
+        if opcode == "parameter":
+            numbers[name] = int(inside)
+        sliced = bool(_SLICE.fullmatch(opcode))
+        for place, operand in enumerate(re.findall(r"%([\w.\-]+)", inside)):
+            users[operand].append(shape if sliced and place == 0 else "")
+    return {
+        number: " ".join(users[name])
+        for name, number in numbers.items()
+        if users[name] and all(users[name])
+    }
+
+
+def _padding(listed: list[Instruction], moved: list[str]) -> dict[int, int]:
     count: collections.Counter[int] = collections.Counter()
-    for one in listed:
-        for dtype, dimensions, layout in _ARRAY.findall(_moved(one, shapes)):
+    for one, shape in zip(listed, moved, strict=True):
+        for dtype, dimensions, layout in _ARRAY.findall(shape):
             tiled = _TILED.match(layout)
             if not tiled:
                 continue

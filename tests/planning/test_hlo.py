@@ -84,6 +84,49 @@ def test_a_copy_to_fast_memory_is_read_once_and_a_slice_in_part():
 
 
 @pytest.mark.parametrize(
+    ("users", "read"),
+    [
+        (["slice(%p.0), slice={[0:8]}"], 8),
+        (["slice(%p.0), slice={[0:8]}", "slice(%p.0), slice={[8:16]}"], 16),
+        (["dynamic-slice(%p.0, %p.1), dynamic_slice_sizes={8}"], 8),
+        # Overlapping, what is read twice is not moved twice; and used whole, all of it.
+        (["slice(%p.0), slice={[0:8]}"] * 200, 1024),
+        (["slice(%p.0), slice={[0:8]}", "copy(%p.0)"], 1024),
+    ],
+)
+def test_a_fusion_reads_no_more_than_its_slices(users, read):
+    inside = "\n".join(
+        f"  %u.{i} = f32[{1024 if user.startswith('copy') else 8}]{{0}} {user}"
+        for i, user in enumerate(users)
+    )
+    text = f"""
+%fused (p.0: f32[1024], p.1: s32[]) -> f32[4] {{
+  %p.0 = f32[1024]{{0}} parameter(0)
+  %p.1 = s32[] parameter(1)
+{inside}
+  ROOT %sum = f32[4]{{0}} custom-call(%u.0)
+}}
+
+ENTRY %main (a: f32[1024], i: s32[]) -> f32[4] {{
+  %a = f32[1024]{{0}} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %out = f32[4]{{0}} fusion(%a, %i), kind=kLoop, calls=%fused
+}}
+"""
+    # And the index, and the result.
+    assert read_text(text).traffic == 4 * (read + 1 + 4)
+
+
+def test_a_slice_by_itself_is_read_and_written():
+    text = """ENTRY %main (a: f32[1024]) -> f32[8] {
+  %a = f32[1024]{0} parameter(0)
+  ROOT %out = f32[8]{0} slice(%a), slice={[0:8]}
+}
+"""
+    assert read_text(text).traffic == 2 * 4 * 8
+
+
+@pytest.mark.parametrize(
     ("shape", "padding"),
     [
         # The innermost dimension first, as a layout lists them: 64 of 128 lanes.
