@@ -65,8 +65,12 @@ def run_mode(
 
     check_config(config)
     if mode == "plan":
+        import jax
+
         from clonalnet_jax.planning.running import run_plan
 
+        # What is compiled for devices that are not here cannot be read back.
+        jax.config.update("jax_enable_compilation_cache", False)
         return run_plan(
             _begun(config, workdir),
             workdir,
