@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from clonalnet_jax.analysis.significance import holm
+from clonalnet_jax.analysis.significance import FEWEST_SEEDS, holm
 from clonalnet_jax.comparing.gathering import read_seeds
 from clonalnet_jax.comparing.tables import markdown_table, tabulate_seeds
 from clonalnet_jax.errors import UserError
@@ -141,6 +141,8 @@ def main() -> None:
             if run not in result["methods"]:
                 parser.error(f"{run} is none of {', '.join(result['methods'])}")
         seeds = len(result["seeds"])
+        if seeds < FEWEST_SEEDS:
+            parser.error(f"{directory} has {seeds} of the {FEWEST_SEEDS} seeds needed")
         print(f"{directory}, {seeds} seeds\n\n{runs_table(result, rival)}\n")
         series.append(result)
     print(decision_table(series, asked.clone, rivals))

@@ -1,5 +1,6 @@
 """The tables of the protocol's series say what the seeds' files say."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,14 @@ def test_what_is_not_there_is_named(monkeypatch, capsys, arguments, said):
     with pytest.raises(SystemExit):
         protocol.main()
     assert said in capsys.readouterr().err
+
+
+def test_too_few_seeds_to_test_are_named(monkeypatch, capsys, tmp_path):
+    for seed in ("seed0", "seed1"):
+        shutil.copytree(DIRECTORY / seed, tmp_path / seed)
+    monkeypatch.setattr(
+        "sys.argv", ["protocol.py", str(tmp_path), "--rival=dist_tuned"]
+    )
+    with pytest.raises(SystemExit):
+        protocol.main()
+    assert "has 2 of the 3 seeds needed" in capsys.readouterr().err
