@@ -280,9 +280,9 @@ def _padding(listed: list[Instruction], moved: list[str]) -> dict[int, int]:
     for one, shape in zip(listed, moved, strict=True):
         for dtype, dimensions, layout in _ARRAY.findall(shape):
             tiled = _TILED.match(layout)
-            if not tiled:
-                continue
             sizes = _numbers(dimensions)
+            if not tiled or 0 in sizes:
+                continue
             order, tile = _numbers(tiled[1]), _numbers(tiled[2])[::-1]
             # How much more than its elements a dimension takes in whole tiles.
             factors = [

@@ -163,7 +163,7 @@ def _advice(plan: Mapping[str, Any]) -> Iterator[str]:
         fuller = -(-images // _LANES) * _LANES
         batch = fuller * plan["config"]["batch_size"] // images
         yield (
-            f"These are the images that a device takes at once: {fuller} fill a tile "
+            f"A device takes that many images at once: {fuller} would fill a tile "
             f"(--config.batch_size={batch})."
         )
 

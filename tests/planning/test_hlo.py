@@ -140,6 +140,7 @@ def test_a_slice_by_itself_is_read_and_written():
         ("bf16[64,7,7,256]{3,2,1,0}", {}),
         ("bf16[64,7,7,256]{0,3,2,1:T(8,128)(2,1)S(1)}", {}),
         ("f32[]{:T(128)}", {}),
+        ("f32[0,64]{1,0:T(8,128)}", {}),
     ],
 )
 def test_what_fills_no_tile_is_padded(shape, padding):
