@@ -15,7 +15,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
 
 from clonalnet_jax.losses import focusing_picking_loss
-from clonalnet_jax.planning.hlo import read_program
+from clonalnet_jax.planning.hlo import Contents, read_program
 from clonalnet_jax.planning.programs import Shapes
 from clonalnet_jax.planning.running import compile_for, plan
 from clonalnet_jax.planning.targets import find_devices, parse_topology
@@ -125,6 +125,28 @@ def measure(
     }  # fmt: skip
 
 
+def read_alone(
+    topology: str, function: Callable[..., Any], *arguments: Any
+) -> Contents:
+    """Compiles a function for one device and reads the program.
+
+    Args:
+      topology: The device, such as `v5e:1x1`.
+      function: The function.
+      *arguments: Trees of the shapes and dtypes of its arguments.
+
+    Returns:
+      What a call of it does.
+    """
+    where = parse_topology(topology)
+    lone = partition.replicated(partition.make_mesh(find_devices(where)[:1]))
+    placed = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lone), arguments
+    )
+    lowered = Shapes(jax.jit(function), placed).lower(where.target.platform)
+    return read_program(compile_for(where, lowered))
+
+
 def measure_loss(size: str, topology: str, dtype: str) -> str:
     """Compiles the mean loss of a batch with its gradient, for one device.
 
@@ -136,18 +158,15 @@ def measure_loss(size: str, topology: str, dtype: str) -> str:
     Returns:
       A row of a table in Markdown.
     """
-    where = parse_topology(topology)
     batch, classes = map(int, size.split("x"))
-    lone = partition.replicated(partition.make_mesh(find_devices(where)[:1]))
-    logits = jax.ShapeDtypeStruct((batch, classes), dtype, sharding=lone)
-    labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=lone)
+    logits = jax.ShapeDtypeStruct((batch, classes), dtype)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
 
     def mean_loss(*arguments: jax.Array) -> jax.Array:
         return jnp.mean(focusing_picking_loss(*arguments))
 
-    program = Shapes(jax.jit(jax.value_and_grad(mean_loss)), (logits, logits, labels))
-    lowered = program.lower(where.target.platform)
-    found = read_program(compile_for(where, lowered))
+    step = jax.value_and_grad(mean_loss)
+    found = read_alone(topology, step, logits, logits, labels)
     least = 3 * batch * classes * logits.dtype.itemsize
     cycles = "" if found.cycles is None else f"{found.cycles:,}"
     moved = f"{found.traffic / least:.2f}"

@@ -12,6 +12,7 @@ out mean nothing; what is compared is the programs.
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 import jax.numpy as jnp
 
-from clonalnet_jax.planning.hlo import read_program
-from clonalnet_jax.planning.programs import Shapes
-from clonalnet_jax.planning.running import compile_for
-from clonalnet_jax.planning.targets import find_devices, parse_topology
-from clonalnet_jax.runtime import partition, processes
+from benchmarks.compiled import read_alone
+from clonalnet_jax.runtime import processes
 
 # Blocks of each stage and their widths.
 NETWORKS = {
@@ -129,23 +127,15 @@ def measure(network: str, topology: str, batch: int, *, eight_bits: bool) -> str
     Returns:
       A row of a table in Markdown.
     """
-    where = parse_topology(topology)
-    lone = partition.replicated(partition.make_mesh(find_devices(where)[:1]))
-
-    def array(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=lone)
-
+    array = jax.ShapeDtypeStruct
     dtype = jnp.int8 if eight_bits else jnp.float32
     layers = [
         Layer(array(shape, dtype), array(shape[-1:], jnp.float32))
         for shape in kernel_shapes(network)
     ]
+    images = array((batch, 32, 32, 3), jnp.float32)
     convolution = in_eight_bits if eight_bits else in_bfloat16
-    program = Shapes(
-        jax.jit(lambda *arguments: forward(network, convolution, *arguments)),
-        (layers, array((batch, 32, 32, 3), jnp.float32)),
-    )
-    found = read_program(compile_for(where, program.lower(where.target.platform)))
+    found = read_alone(topology, partial(forward, network, convolution), layers, images)
     cycles = "" if found.cycles is None else f"{found.cycles:,}"
     return (
         f"| {network} | {topology} | {'int8' if eight_bits else 'bfloat16'} | {cycles} "

@@ -184,8 +184,12 @@ def _scheduled(
         elif opcode == "call":
             yield from _scheduled(computations, _callee("to_apply", line), times)
         else:
-            operands = re.findall(r"%([\w.\-]+)", rest.split(")")[0])
-            yield Instruction(opcode, shape, tuple(operands), line, times)
+            yield Instruction(opcode, shape, _operands(rest), line, times)
+
+
+def _operands(rest: str) -> tuple[str, ...]:
+    """The names between the brackets after an opcode."""
+    return tuple(re.findall(r"%([\w.\-]+)", rest.split(")")[0]))
 
 
 def _callee(role: str, line: str) -> str:
@@ -262,11 +266,10 @@ def _slices(lines: Iterable[str]) -> dict[int, str]:
         if not found:
             continue
         name, shape, opcode, rest = found.groups()
-        inside = rest.split(")")[0]
         if opcode == "parameter":
-            numbers[name] = int(inside)
+            numbers[name] = int(rest.split(")")[0])
         sliced = bool(_SLICE.fullmatch(opcode))
-        for place, operand in enumerate(re.findall(r"%([\w.\-]+)", inside)):
+        for place, operand in enumerate(_operands(rest)):
             users[operand].append(shape if sliced and place == 0 else "")
     return {
         number: " ".join(users[name])

@@ -296,8 +296,8 @@ def test_features_explain_the_logits(name, rng):
     assert (jnp.abs(gradient).reshape(2, -1).max(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_features_are_there_at_the_size_of_a_networks_own_images(name):
+@pytest.mark.parametrize("name", quickly(model_names(), FAMILIES))
+def test_features_are_there_for_every_network(name):
     size = native_size(name)
     model = make_shallow(name, 10)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
