@@ -1,12 +1,20 @@
-"""What a baseline of 8-bit integers would save, by the compilers.
+"""What could make a baseline's forward pass cheaper, by the compilers.
 
-Two forward passes of a ResNet for 32x32 images with folded batch norm are compiled
-for devices that need not be there: in bfloat16, as the program has it, and with
-kernels and activations of 8 bits. Their scales are constants, as if found on images
-beforehand, so that no pass over the activations looks for them. The numbers that come
-out mean nothing; what is compared is the programs.
+Forward passes of ResNets for 32x32 images with folded batch norm are compiled for
+devices that need not be there. The numbers that come out mean nothing; what is compared
+is the programs:
 
-    python benchmarks/low_precision.py --topologies v5e:1x1
+- one network in bfloat16, as the program has its baseline;
+- the same with kernels and activations of 8 bits, whose scales are constants, as if
+  found on images beforehand, so that no pass over the activations looks for them;
+- two networks of one shape, such as a baseline and its clone, one after the other;
+- both in one, as convolutions of two groups of channels;
+- both in one, as plain convolutions whose kernels are zero between the two.
+
+A clone's own pass is in training and keeps its activations, so what the last two save
+here is the most that they could in a step.
+
+    python benchmarks/frozen_forward.py --topologies v5e:1x1
 """
 
 import argparse
@@ -115,30 +123,74 @@ def forward(
     return x.astype(jnp.float32).mean((1, 2))
 
 
-def measure(network: str, topology: str, batch: int, *, eight_bits: bool) -> str:
+def one_after_the_other(
+    network: str, layers: list[Layer], others: list[Layer], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean features of two networks, in two passes."""
+    run = partial(forward, network, in_bfloat16)
+    return run(layers, images), run(others, images)
+
+
+def in_groups(
+    network: str, layers: list[Layer], others: list[Layer], images: jax.Array
+) -> jax.Array:
+    """Mean features of two networks, in one pass of grouped convolutions."""
+    both = jax.tree.map(lambda *pair: jnp.stack(pair), layers, others)
+    run = partial(forward, network, in_bfloat16)
+    return jax.vmap(run, in_axes=(0, None))(both, images)
+
+
+def with_zeros_between(
+    network: str, layers: list[Layer], others: list[Layer], images: jax.Array
+) -> jax.Array:
+    """Mean features of two networks, in one pass of convolutions twice as wide."""
+    both = []
+    for one, other in zip(layers, others, strict=True):
+        # The stem's input is the same for both; from there on each has channels of its
+        # own.
+        kernel = jnp.concatenate((one.kernel, other.kernel), axis=-1)
+        if both:
+            none = jnp.zeros_like(one.kernel)
+            above = jnp.concatenate((one.kernel, none), axis=-1)
+            below = jnp.concatenate((none, other.kernel), axis=-1)
+            kernel = jnp.concatenate((above, below), axis=-2)
+        both.append(Layer(kernel, jnp.concatenate((one.bias, other.bias))))
+    return forward(network, in_bfloat16, both, images)
+
+
+FORMS = {
+    "one, bfloat16": lambda network: partial(forward, network, in_bfloat16),
+    "one, int8": lambda network: partial(forward, network, in_eight_bits),
+    "two, one after the other": lambda network: partial(one_after_the_other, network),
+    "two, in groups": lambda network: partial(in_groups, network),
+    "two, with zeros between": lambda network: partial(with_zeros_between, network),
+}
+
+
+def measure(network: str, topology: str, batch: int, form: str) -> str:
     """Compiles a forward pass for one device and reads it.
 
     Args:
       network: A key of `NETWORKS`.
       topology: The device, such as `v5e:1x1`.
       batch: Number of images.
-      eight_bits: Whether kernels and activations are integers of 8 bits.
+      form: A key of `FORMS`.
 
     Returns:
       A row of a table in Markdown.
     """
     array = jax.ShapeDtypeStruct
-    dtype = jnp.int8 if eight_bits else jnp.float32
+    dtype = jnp.int8 if form.endswith("int8") else jnp.float32
     layers = [
         Layer(array(shape, dtype), array(shape[-1:], jnp.float32))
         for shape in kernel_shapes(network)
     ]
+    networks = [layers] * (2 if form.startswith("two") else 1)
     images = array((batch, 32, 32, 3), jnp.float32)
-    convolution = in_eight_bits if eight_bits else in_bfloat16
-    found = read_alone(topology, partial(forward, network, convolution), layers, images)
+    found = read_alone(topology, FORMS[form](network), *networks, images)
     cycles = "" if found.cycles is None else f"{found.cycles:,}"
     return (
-        f"| {network} | {topology} | {'int8' if eight_bits else 'bfloat16'} | {cycles} "
+        f"| {network} | {topology} | {form} | {cycles} "
         f"| {found.traffic / 1e6:.1f} | {found.launches} |"
     )
 
@@ -152,13 +204,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     asked = parser.parse_args()
     processes.stay_alone()
-    print("| forward pass | device | kernels | cycles | MB moved | launches |")
+    print("| forward pass | device | networks | cycles | MB moved | launches |")
     print("|---|---|---|---|---|---|", flush=True)
     for topology in asked.topologies:
         for network in NETWORKS:
-            for eight_bits in (False, True):
-                row = measure(network, topology, asked.batch, eight_bits=eight_bits)
-                print(row, flush=True)
+            for form in FORMS:
+                print(measure(network, topology, asked.batch, form), flush=True)
 
 
 if __name__ == "__main__":
