@@ -17,13 +17,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import make_sharded, random_batch
+from benchmarks.measuring import run_benchmark
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.workdir.checkpoints import Checkpoints, Meta
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
@@ -81,5 +81,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
 
+from benchmarks.measuring import errors_said
 from clonalnet_jax.losses import focusing_picking_loss
 from clonalnet_jax.planning.hlo import Contents, read_program
 from clonalnet_jax.planning.programs import Shapes
@@ -307,4 +308,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_said():
+        main()

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -39,8 +39,8 @@ from benchmarks.damages import (
     small_config,
 )
 from benchmarks.given import make_workdir
+from benchmarks.measuring import run_benchmark
 from benchmarks.uses import Outcome, Uses
-from clonalnet_jax.runtime.quiet import quieten
 
 _DIRECTORY = flags.DEFINE_string("directory", None, "Where it goes on; None: anew.")
 _FILES = flags.DEFINE_integer("files", -1, "The most damages to try; -1: all.")
@@ -172,5 +172,4 @@ def _damage_files(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

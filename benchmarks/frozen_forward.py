@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.compiled import read_alone
+from benchmarks.measuring import errors_said
 from clonalnet_jax.runtime import processes
 
 # Blocks of each stage and their widths.
@@ -213,4 +214,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_said():
+        main()

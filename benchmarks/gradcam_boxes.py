@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 from rich.console import Console
@@ -26,10 +26,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.measuring import run_benchmark
 from clonalnet_jax.analysis.grad_cam import grad_cam, peak_in_box
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.files import read_json
@@ -75,6 +75,14 @@ def main(argv: list[str]) -> int:
     """Measures and prints the table."""
     del argv
     workdir, data = Path(_WORKDIR.value), Path(_DATA.value)
+    results = read_results(workdir)
+    if not results:
+        raise UserError(
+            f"--workdir={workdir}",
+            got="no finished network",
+            expected="the workdir of a --mode=train",
+            remedy="name one, or train in this one first",
+        )
     config = ConfigDict(read_json(workdir / "config.json", {}))
     mesh = partition.make_mesh(jax.local_devices()[:1])
     table = Table(title="Grad-CAM's peak inside the object's box")
@@ -87,7 +95,7 @@ def main(argv: list[str]) -> int:
         "by chance %",
     ):
         table.add_column(column, justify="right")
-    for run in read_results(workdir):
+    for run in results:
         classifier = load_classifier(config, workdir, run, mesh)
         examples = read_boxes(data, len(classifier.network.meta.class_names))
         shares = measure(classifier, examples)
@@ -193,5 +201,4 @@ def _mean(values: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

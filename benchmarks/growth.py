@@ -14,15 +14,14 @@ from typing import Any
 
 import jax
 import matplotlib as mpl
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import make_sharded, random_batch
-from benchmarks.measuring import take_turns, use_host_devices
+from benchmarks.measuring import run_benchmark, take_turns, use_host_devices
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Of each device, unless it is varied.")
@@ -110,5 +109,4 @@ def _start(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(_start)
+    run_benchmark(_start)

@@ -32,7 +32,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 from rich.console import Console
@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from clonalnet_jax.configs import default
 
+from benchmarks.measuring import run_benchmark
 from benchmarks.torch_reference import import_torch
 from clonalnet_jax.data import loader, make_preprocess
 from clonalnet_jax.data.images import decode
@@ -51,7 +52,6 @@ from clonalnet_jax.data.records import Files, Noise
 from clonalnet_jax.data.reencode import reencode
 from clonalnet_jax.data.sources import Arrays, Images
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.training.feed import Feed
 
 _IMAGES = flags.DEFINE_string("images", None, "<class>/<image>.", required=True)
@@ -348,5 +348,4 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

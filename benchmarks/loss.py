@@ -23,15 +23,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.measuring import footprint, take_turns
+from benchmarks.measuring import footprint, run_benchmark, take_turns
 from clonalnet_jax.losses import focusing_picking_definition, focusing_picking_loss
-from clonalnet_jax.runtime.quiet import quieten
 
 _SIZES = flags.DEFINE_list(
     "sizes",
@@ -199,5 +198,4 @@ def _torch_calls(given: list[Any]) -> dict[str, Callable[[], Any]]:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

@@ -1,14 +1,41 @@
 """What several benchmarks measure with."""
 
+import contextlib
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import app
+
+from clonalnet_jax.errors import UserError, displayable_lines
+from clonalnet_jax.runtime.quiet import quieten
+
+
+def run_benchmark(main: Callable[[list[str]], None]) -> None:
+    """Reads the flags and runs a benchmark, as the end of its file.
+
+    Args:
+      main: The benchmark, of the arguments that are no flags.
+    """
+    quieten()
+    with errors_said():
+        app.run(main)
+
+
+@contextlib.contextmanager
+def errors_said() -> Iterator[None]:
+    """Ends the process with one message where the user can mend what went wrong."""
+    try:
+        yield
+    except UserError as error:
+        print(f"ERROR: {displayable_lines(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def use_host_devices(count: int) -> None:

@@ -22,15 +22,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.measuring import with_compiled_in
-from clonalnet_jax.runtime.quiet import quieten
+from benchmarks.measuring import run_benchmark, with_compiled_in
 from clonalnet_jax.training import loop, story
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -165,5 +164,4 @@ def _rss() -> float:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

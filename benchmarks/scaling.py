@@ -19,18 +19,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Sharded, make_sharded, random_batch
-from benchmarks.measuring import use_host_devices
+from benchmarks.measuring import run_benchmark, use_host_devices
 from clonalnet_jax.models import count_parameters
 from clonalnet_jax.planning.hlo import communication
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet8", "A name of clonalnet_jax.models.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
@@ -119,5 +118,4 @@ def _start(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(_start)
+    run_benchmark(_start)

@@ -27,13 +27,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.measuring import run_benchmark
 from clonalnet_jax.runtime import partition
-from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.workdir.checkpoints import restore_variables
 from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.saved_logits import read_logits
@@ -213,5 +213,4 @@ def _compare(reference: Path, workdir: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

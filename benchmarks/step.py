@@ -26,17 +26,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import MOMENTUM, RATE, Contender, Setting, make_setting
-from benchmarks.measuring import footprint, speeds, take_turns
+from benchmarks.measuring import footprint, run_benchmark, speeds, take_turns
 from clonalnet_jax.runtime.cores import usable_cores
 from clonalnet_jax.runtime.partition import layout_of, make_mesh
-from clonalnet_jax.runtime.quiet import quieten
 
 _MODELS = flags.DEFINE_list("models", ["resnet20"], "Names of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a step.", 1)
@@ -214,5 +213,4 @@ def _show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import matplotlib as mpl
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +27,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.contenders import Contender, make_setting
+from benchmarks.measuring import run_benchmark
 from clonalnet_jax.runtime.partition import layout_of, make_mesh
-from clonalnet_jax.runtime.quiet import quieten
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "A name of clonalnet_jax.models.")
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of a step.", 1)
@@ -197,5 +197,4 @@ def _draw(found: dict[str, dict[str, Any]], title: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    quieten()
-    app.run(main)
+    run_benchmark(main)

@@ -1,5 +1,7 @@
 """The share of peaks inside boxes, on images whose objects are known."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -76,3 +78,13 @@ def test_other_data_than_the_network_s_are_refused(data):
         gradcam_boxes.read_boxes(data, 200)
     with pytest.raises(UserError, match=r"no wnids\.txt"):
         gradcam_boxes.read_boxes(data / "val", 3)
+
+
+def test_workdir_without_networks_is_one_message(tmp_path):
+    command = [sys.executable, gradcam_boxes.__file__, f"--workdir={tmp_path}"]
+    ended = subprocess.run(
+        [*command, "--data=elsewhere"], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"ERROR: --workdir={tmp_path}\n")
+    assert "no finished network" in ended.stderr
