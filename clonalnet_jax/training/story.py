@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -138,7 +137,8 @@ def evaluate(
       UserError: There is nothing to evaluate, or something that the user can mend.
     """
     experiment = open_experiment(config, workdir)
-    if not trained_runs(workdir):
+    told = is_given(config) and "baseline" in read_results(workdir)
+    if not trained_runs(workdir) and not told:
         raise UserError(
             f"workdir {workdir}",
             got="nothing trained there",
@@ -323,13 +323,13 @@ def _on_calibration(experiment: Experiment, results: Figures) -> str:
 
 
 def _describe(experiment: Experiment) -> str:
-    config, dataset = experiment.config, experiment.dataset
+    config, dataset, mesh = experiment.config, experiment.dataset, experiment.mesh
     return (
         f"{len(dataset.train):,} training and {len(dataset.test):,} "
         f"{'held-out' if config.data.test_on == 'holdout' else 'test'} images of "
         f"{dataset.num_classes} classes; {experiment.num_steps:,} steps of "
-        f"{config.batch_size} images a run on {jax.device_count()} "
-        f"{jax.devices()[0].device_kind} device(s)"
+        f"{config.batch_size} images a run on {mesh.size} "
+        f"{mesh.devices.flat[0].device_kind} device(s)"
     )
 
 

@@ -131,6 +131,16 @@ def test_evaluate_measures_what_there_is(trained, tmp_path):
     assert list(story.evaluate(given, tmp_path / "w")) == ["baseline", "clone"]
 
 
+def test_a_given_baseline_is_evaluated_without_methods(trained, tmp_path):
+    config, workdir = trained
+    given = with_(config, baseline__checkpoint=str(workdir / "baseline"), methods=())
+    with pytest.raises(UserError, match="nothing trained"):
+        story.evaluate(given, tmp_path)
+    told = story.train(given, tmp_path)
+    assert list(told) == ["baseline"]
+    assert story.evaluate(given, tmp_path) == told
+
+
 def test_evaluate_needs_something_trained(trained, tmp_path):
     with pytest.raises(UserError, match="nothing trained"):
         story.evaluate(trained[0], tmp_path / "empty")
