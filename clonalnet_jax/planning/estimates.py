@@ -62,7 +62,6 @@ def time_step(
     operations: float,
     dtype: str,
     contents: Contents | None = None,
-    steps: int = 1,
 ) -> Seconds:
     """Estimates the time of a step.
 
@@ -70,8 +69,7 @@ def time_step(
       topology: The devices.
       operations: Floating-point operations of a step on one device.
       dtype: The type that the networks compute in.
-      contents: The contents of a call of the compiled program; None without one.
-      steps: Number of steps of a call.
+      contents: What a step of the compiled program does; None without one.
 
     Returns:
       The seconds.
@@ -84,10 +82,9 @@ def time_step(
     traffic = contents.traffic + sum(contents.padding.values())
     return Seconds(
         operations=operations / peak,
-        traffic=traffic / steps / target.bandwidth,
-        collectives=sum(_sending(one, topology) for one in contents.collectives)
-        / steps,
-        cycles=None if cycles is None else cycles / steps / target.clock,
+        traffic=traffic / target.bandwidth,
+        collectives=sum(_sending(one, topology) for one in contents.collectives),
+        cycles=None if cycles is None else cycles / target.clock,
     )
 
 

@@ -95,6 +95,33 @@ class Contents(NamedTuple):
     cycles: int | None
     collectives: list[Collective]
 
+    def of_a_step(self, steps: int) -> "Contents":
+        """The share of one step in a program that runs several.
+
+        Args:
+          steps: Number of steps that a call of the program runs.
+
+        Returns:
+          A step's contents, in whole numbers.
+        """
+        if steps == 1:
+            return self
+        divided = {
+            name: round(value / steps)
+            for name, value in self._asdict().items()
+            if isinstance(value, int)
+        }
+        return self._replace(
+            **divided,
+            padding={k: round(size / steps) for k, size in self.padding.items()},
+            collectives=[
+                one._replace(
+                    number=round(one.number / steps), bytes=round(one.bytes / steps)
+                )
+                for one in self.collectives
+            ],
+        )
+
 
 def read_program(compiled: jax.stages.Compiled) -> Contents:
     """Reads what a compiled program does; see `read_text`."""

@@ -192,9 +192,9 @@ def _look(
     lowered = programs.make_program(here, name, share).lower("cpu")
     cost: Any = lowered.cost_analysis() or {}
     operations = cost.get("flops", 0.0)
-    contents, needed, seconds, steps = None, None, None, 1
+    contents, needed, seconds = None, None, None
     if compiled:
-        needed, seconds, contents, steps = _compile(
+        needed, seconds, contents = _compile(
             experiment, topology, name, config.batch_size, say
         )
     time_of = estimates.time_step(
@@ -202,7 +202,6 @@ def _look(
         operations=operations,
         dtype=config.compute_dtype,
         contents=contents,
-        steps=steps,
     )
     found: dict[str, Any] = {
         "operations": operations,
@@ -215,7 +214,6 @@ def _look(
     }
     if contents is not None:
         found |= {
-            "steps_per_call": steps,
             "launches": contents.launches,
             "fusions": contents.fusions,
             "copies": contents.copies,
@@ -241,8 +239,8 @@ def _compile(
     name: str,
     batch_size: int,
     say: Callable[[str], None],
-) -> tuple[dict[str, int] | None, float, Contents | None, int]:
-    """Memory, seconds of compiling, contents, steps a call; None: it does not fit."""
+) -> tuple[dict[str, int] | None, float, Contents | None]:
+    """Memory, seconds of compiling, contents of a step; None: it does not fit."""
     say(f"Compiling {name} for {topology.name}, batch {batch_size:,} ...")
     start = time.perf_counter()
     shapes = programs.make_program(experiment, name, batch_size)
@@ -252,7 +250,7 @@ def _compile(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error) or "hbm" in str(error).lower():
             say(f"  {_took(start)}: it does not fit")
-            return None, time.perf_counter() - start, None, shapes.steps
+            return None, time.perf_counter() - start, None
         raise UserError(
             f"the program {name} for --topology={topology.name}",
             got=str(error).split("\n")[0],
@@ -271,8 +269,7 @@ def _compile(
     return (
         {**sizes, "peak": sum(sizes.values())},
         time.perf_counter() - start,
-        read_program(compiled),
-        shapes.steps,
+        read_program(compiled).of_a_step(shapes.steps),
     )
 
 

@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from clonalnet_jax.planning.hlo import Collective, read_program, read_text
+from clonalnet_jax.planning.hlo import (
+    Collective,
+    Contents,
+    read_program,
+    read_text,
+)
 
 MODULE = """HloModule jit_step, is_scheduled=true
 
@@ -171,3 +176,19 @@ def test_a_real_loop_moves_its_bytes_every_time(turns):
     # At least a product, which reads its operand twice over and writes its result.
     assert 2 * turns * size <= found.traffic <= 12 * (turns + 1) * size
     assert found.cycles is None
+
+
+@pytest.mark.parametrize("cycles", [None, 120])
+def test_a_step_is_its_share_of_a_call(cycles):
+    once = Contents(
+        launches=7, fusions=3, copies=2, traffic=1000, padding={64: 10, 3: 2},
+        cycles=cycles, collectives=[Collective("all-reduce", "f32", 2, 400)],
+    )  # fmt: skip
+    # A call of three steps, and an instruction beside its loop.
+    call = Contents(
+        launches=22, fusions=9, copies=6, traffic=3001, padding={64: 30, 3: 6},
+        cycles=cycles and 3 * cycles,
+        collectives=[Collective("all-reduce", "f32", 6, 1200)],
+    )  # fmt: skip
+    assert call.of_a_step(3) == once
+    assert once.of_a_step(1) == once
