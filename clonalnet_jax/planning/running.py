@@ -182,13 +182,12 @@ def _look(
     """What one program does, needs and takes."""
     config = experiment.config
     # On a device's share of the batch, as one CPU would compute it. Devices that share
-    # the classes compute all but the classifier alike, which is counted whole here.
+    # the classes compute a part of them for more images, which comes to the same.
     here = experiment._replace(
         mesh=partition.make_mesh(jax.devices("cpu")[:1]),
         config=_unsplit(config),
     )
-    rows = topology.devices // config.partition.model
-    share = config.batch_size // rows
+    share = config.batch_size // topology.devices
     lowered = programs.make_program(here, name, share).lower("cpu")
     cost: Any = lowered.cost_analysis() or {}
     operations = cost.get("flops", 0.0)
@@ -311,11 +310,11 @@ def _topology(topology: Topology, experiment: Experiment | None) -> dict[str, An
 
 def _config(experiment: Experiment, topology: Topology, images: int) -> dict[str, Any]:
     config = experiment.config
-    rows = topology.devices // config.partition.model
+    share = config.batch_size // topology.devices
     return {
         "batch_size": config.batch_size,
-        "batch_of_device": config.batch_size // rows,
-        "images_at_once": config.batch_size // rows // config.accumulate_steps,
+        "batch_of_device": share,
+        "images_at_once": share // config.accumulate_steps,
         "compute_dtype": config.compute_dtype,
         "image_shape": list(experiment.dataset.image_shape),
         "classes": experiment.dataset.num_classes,
@@ -400,7 +399,7 @@ def _largest(
         return None
     name = "clone" if "clone" in result["programs"] else next(iter(result["programs"]))
     beside = _beside(experiment, images)
-    rows = experiment.mesh.shape["data"] * config.accumulate_steps
+    rows = experiment.mesh.size * config.accumulate_steps
     multiple = rows * (8 if config.batch_size % (8 * rows) == 0 else 1)
     before = result["programs"][name]["memory"]
 

@@ -27,6 +27,9 @@ AddUp = Callable[..., jax.Array]
 # inputs in memory.
 LEAD = 4
 
+# Every device has examples of its own, also where several share the classes.
+_EXAMPLES = ("data", "model")
+
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) -> Mesh:
     """Makes a mesh with the axes `data` and `model`.
@@ -43,7 +46,8 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
       UserError: `model` does not divide the devices of one process.
     """
     devices = jax.devices() if devices is None else devices
-    # Each process feeds whole rows of the mesh, whose devices share their examples.
+    # Those that share the classes exchange features and sums of their logits in every
+    # step, for which links between processes are too slow.
     local = len(devices) // len({device.process_index for device in devices})
     if model < 1 or local % model:
         raise UserError(
@@ -69,7 +73,8 @@ class Layout(NamedTuple):
     """All that the program of a step must know about its devices.
 
     Attributes:
-      shard_logits: Tells the compiler where logits `[batch, classes]` lie.
+      shard_logits: Tells the compiler where logits `[batch, classes]` lie, and with
+        them labels `[batch]` or `[batch, classes]`.
       loops_are_fast: Whether XLA runs operations inside a loop as fast as others. On a
         CPU, convolutions inside `scan` and `while` are not multithreaded and take 10
         to 30 times as long. Loops are therefore unrolled there, or stay in Python.
@@ -104,9 +109,7 @@ def layout_of(mesh: Mesh, *, fsdp: bool = False) -> Layout:
     """
     on_cpu = platform(mesh) == "cpu"
     return Layout(
-        shard_logits=functools.partial(
-            jax.lax.with_sharding_constraint, shardings=logits_sharding(mesh)
-        ),
+        shard_logits=functools.partial(_beside_logits, mesh),
         loops_are_fast=not on_cpu,
         gradients_in_parts=on_cpu and mesh.size == 1,
         # A CPU computes more than it reads, and keeps the digits of two passes.
@@ -114,6 +117,11 @@ def layout_of(mesh: Mesh, *, fsdp: bool = False) -> Layout:
         # cuDNN has no weight gradient of bfloat16 in float32.
         add_up=adder(mesh, fsdp=fsdp) if platform(mesh) == "gpu" else None,
     )
+
+
+def _beside_logits(mesh: Mesh, x: jax.Array) -> jax.Array:
+    spec = PartitionSpec(*logits_sharding(mesh).spec[: x.ndim])
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
 
 def adder(mesh: Mesh, *, fsdp: bool = False) -> AddUp:
@@ -124,7 +132,7 @@ def adder(mesh: Mesh, *, fsdp: bool = False) -> AddUp:
       fsdp: Whether parameters are split over it; see `shard_state`.
 
     Returns:
-      A function `(partial_sum, *arrays)` of arrays that are split over `data`.
+      A function `(partial_sum, *arrays)` of arrays that are split as batches are.
     """
 
     def add_up(partial_sum: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
@@ -134,13 +142,14 @@ def adder(mesh: Mesh, *, fsdp: bool = False) -> AddUp:
         def of_device(*parts: jax.Array) -> jax.Array:
             mine = partial_sum(*parts).astype(jnp.float32)
             if "data" not in spec:
-                return jax.lax.psum(mine, "data")
+                return jax.lax.psum(mine, _EXAMPLES)
             axis = spec.index("data")
-            return jax.lax.psum_scatter(
+            mine = jax.lax.psum_scatter(
                 mine, "data", scatter_dimension=axis, tiled=True
             )
+            return jax.lax.psum(mine, "model")
 
-        split = PartitionSpec("data")
+        split = PartitionSpec(_EXAMPLES)
         return jax.shard_map(of_device, mesh=mesh, in_specs=split, out_specs=spec)(
             *arrays
         )
@@ -154,8 +163,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding that splits the leading axis over `data`."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Returns the sharding that splits the leading axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(_EXAMPLES))
 
 
 def logits_sharding(mesh: Mesh) -> NamedSharding:
@@ -171,7 +180,7 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
       batch: Arrays `[local batch, ...]`.
 
     Returns:
-      Global arrays `[local batch * processes, ...]`, split over `data`.
+      Global arrays `[local batch * processes, ...]`, split over all devices.
     """
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
@@ -289,7 +298,7 @@ def _knows(device: jax.Device, **options: str) -> bool:
 def jit_gather(mesh: Mesh) -> Callable[..., Any]:
     """Jits `(arrays, batch) -> batch` with the rows `batch["index"]` of the arrays.
 
-    The arrays are `[n, ...]`, a batch's `[b, ...]` and split over `data`.
+    The arrays are `[n, ...]`, a batch's `[b, ...]` and split over all devices.
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
 
@@ -326,14 +335,14 @@ def check_batch_size(
     batch_size: int, mesh: Mesh | AbstractMesh, *, parts: int = 1
 ) -> None:
     """Raises `UserError` unless the global batch can be split over mesh and parts."""
-    rows = mesh.shape["data"] * parts
+    rows = mesh.size * parts
     if batch_size >= 1 and batch_size % rows == 0:
         return
     near = max(rows, round(batch_size / rows) * rows)
     also = f" and {parts} parts" if parts > 1 else ""
     raise UserError(
         "config.batch_size",
-        got=f"{batch_size} on {mesh.shape['data']} devices{also}",
+        got=f"{batch_size} on {mesh.size} devices{also}",
         expected=f"a positive multiple of {rows}, the global batch of all devices",
         remedy=f"--config.batch_size={near}",
     )

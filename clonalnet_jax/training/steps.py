@@ -114,6 +114,7 @@ def make_train_step(
     ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, Metrics]]:
         """Returns new statistics, and the means of gradient and metrics."""
         images, labels, packed, dropout_key = part
+        labels = layout.shard_logits(labels)
         with jax.named_scope("baseline"):  # A profile shows this name.
             of_baseline = jax.tree.map(
                 lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),

@@ -134,6 +134,16 @@ def test_where_classes_are_split_no_logits_travel(config, tmp_path):
     assert largest <= 1.2 * 4 * head / 2 + 4 * classes
 
 
+def test_devices_that_share_classes_have_images_of_their_own(config, tmp_path):
+    def operations(model):
+        config.partition.model = model
+        shapes = programs.make_program(open_experiment(config, tmp_path), "clone", 64)
+        compiled = shapes.jitted.lower(*shapes.arguments).compile()
+        return compiled.cost_analysis()["flops"]
+
+    assert operations(2) == pytest.approx(operations(1), rel=0.02)
+
+
 def test_a_clone_runs_its_baseline_and_a_cached_one_does_not(config, tmp_path):
     experiment = open_experiment(config, tmp_path)
 
