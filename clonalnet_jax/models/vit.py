@@ -1,6 +1,8 @@
 """Vision transformers (Dosovitskiy et al. 2021), with timm's definition and names."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -24,6 +26,38 @@ from clonalnet_jax.models.layers import (
     torch_default,
     torch_default_bias,
 )
+
+# Every layer computes what fills up, too: the most of it, as a share of the tokens.
+_MOST_FILLING = 0.03
+_in_eights = contextvars.ContextVar("tokens_in_eights", default=False)
+
+
+@contextlib.contextmanager
+def tokens_in_eights(wanted: bool = True) -> Iterator[None]:
+    """Makes networks in bfloat16 that are traced inside the block fill up their tokens.
+
+    A GPU's matrix units take such numbers in eights. Where tokens do not come in
+    eights, XLA copies the operands of every product of an attention to fill them up.
+    Tokens of zeros from the start, which no other token looks at, spare that.
+
+    Args:
+      wanted: Whether to fill up. False switches it off inside the block.
+
+    Yields:
+      Nothing.
+    """
+    token = _in_eights.set(wanted)
+    try:
+        yield
+    finally:
+        _in_eights.reset(token)
+
+
+def _filling(tokens: int, dtype: DTypeLike) -> int:
+    """The number of tokens that fill up."""
+    filling = -tokens % 8
+    worth = jnp.dtype(dtype).itemsize == 2 and filling <= _MOST_FILLING * tokens
+    return filling if worth and _in_eights.get() else 0
 
 
 class PatchEmbed(nn.Module):
@@ -50,27 +84,45 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention. One dense layer gives the queries, keys and values."""
+    """Self-attention. One dense layer gives the queries, keys and values.
+
+    Attributes:
+      num_heads: Number of heads.
+      tokens: Number of tokens that are looked at, the first ones.
+      dtype: Dtype of the computation.
+    """
 
     num_heads: int
+    tokens: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         """Returns an array of the same shape."""
-        batch, tokens, width = x.shape
+        batch, length, width = x.shape
         layer = partial(dense, init=narrow_normal, dtype=self.dtype)
         qkv = layer(3 * width, name="qkv")(x)
-        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        qkv = qkv.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
         query, key, value = (qkv[:, :, part] for part in range(3))
-        y = jax.nn.dot_product_attention(query, key, value)
+        seen = jnp.arange(length)[None, None, None] < self.tokens
+        y = jax.nn.dot_product_attention(
+            query, key, value, mask=seen if length > self.tokens else None
+        )
         return layer(width, name="proj")(y.reshape(x.shape))
 
 
 class Block(nn.Module):
-    """Attention and an MLP. Each follows a norm and has a shortcut beside it."""
+    """Attention and an MLP. Each follows a norm and has a shortcut beside it.
+
+    Attributes:
+      num_heads: Number of heads of the attention.
+      tokens: Number of tokens, without those that fill up.
+      drop: What both branches pass through before they are added.
+      dtype: Dtype of the computation.
+    """
 
     num_heads: int
+    tokens: int
     drop: nn.Module
     dtype: DTypeLike
 
@@ -78,12 +130,14 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], watch: Callable[[Array], Array] | None = None
     ) -> Float[Array, "b n c"]:
-        """Keeps the shape; `watch` sees, and may change, the attention's input."""
+        """Keeps the shape; `watch` sees, and may change, the attention's tokens."""
         norm = partial(layer_norm, dtype=self.dtype)
         y = norm(name="norm1")(x)
         if watch is not None:
-            y = watch(y)
-        x = x + self.drop(Attention(self.num_heads, self.dtype, name="attn")(y))
+            seen = watch(y[:, : self.tokens])
+            y = jnp.concatenate([seen, y[:, self.tokens :]], axis=1)
+        attention = Attention(self.num_heads, self.tokens, self.dtype, name="attn")
+        x = x + self.drop(attention(y))
         y = norm(name="norm2")(x)
         kept: Array = self.drop(Mlp(4 * x.shape[-1], self.dtype, name="mlp")(y))
         return x + kept
@@ -141,11 +195,14 @@ class VisionTransformer(nn.Module):
         token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
         x = jnp.concatenate([token.astype(self.dtype), x], axis=1)
         x = (x + positions).astype(self.dtype)
+        tokens = x.shape[1]
+        x = jnp.pad(x, ((0, 0), (0, _filling(tokens, self.dtype)), (0, 0)))
         for index in range(self.depth):
             watch = partial(tap, self) if index == self.depth - 1 else None
             rate = self.stochastic_depth * index / max(self.depth - 1, 1)
             x = Block(
                 self.num_heads,
+                tokens,
                 stochastic_depth(rate, train=train, axes=(1, 2)),
                 self.dtype,
                 name=f"blocks_{index}",

@@ -20,6 +20,7 @@ from jaxtyping import Array
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
 from clonalnet_jax.models import convolution, eval_logits, layers
 from clonalnet_jax.models.protocol import Model
+from clonalnet_jax.models.vit import tokens_in_eights
 from clonalnet_jax.models.wide_gradients import gradients_in_float32
 from clonalnet_jax.runtime.partition import ANYWHERE, Layout
 from clonalnet_jax.state import (
@@ -115,7 +116,8 @@ def make_train_step(
         """Returns new statistics, and the means of gradient and metrics."""
         images, labels, packed, dropout_key = part
         labels = layout.shard_logits(labels)
-        with jax.named_scope("baseline"):  # A profile shows this name.
+        # A profile shows this name.
+        with jax.named_scope("baseline"), tokens_in_eights(layout.tokens_in_eights):
             of_baseline = jax.tree.map(
                 lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),
                 answer(baseline_variables, images, packed),
@@ -125,6 +127,7 @@ def make_train_step(
             with (
                 convolution.gradients_in_parts(layout.gradients_in_parts),
                 layers.statistics_in_one_pass(layout.statistics_in_one_pass),
+                tokens_in_eights(layout.tokens_in_eights),
                 gradients_in_float32(wide_gradients, add_up=layout.add_up),
             ):
                 logits, updated = model.apply(
