@@ -334,7 +334,9 @@ def _collectives(listed: list[Instruction]) -> list[Collective]:
             continue
         arrays = _ARRAY.findall(one.shape)
         if found[2] and found[1] != "all-reduce":
-            # The result of a start is a pair of operand and result, and the context.
+            # The result of a start is a pair of operand and result, and a TPU's
+            # semaphores.
+            arrays = [one for one in arrays if one[:2] != ("u32", "")]
             arrays = arrays[len(arrays) // 2 :]
         for dtype in dict.fromkeys(dtype for dtype, _, _ in arrays):
             key = found[1], dtype

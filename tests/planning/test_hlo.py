@@ -67,6 +67,18 @@ def test_collectives_are_counted_by_kind_and_type():
     ]
 
 
+def test_semaphores_do_not_travel():
+    text = """ENTRY %main (a: bf16[2,16]) -> bf16[2,16] {
+  %a = bf16[2,16]{1,0} parameter(0)
+  %sent = (bf16[2,16]{1,0:S(1)}, bf16[2,16]{1,0:S(1)}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%a), source_target_pairs={{0,1},{1,0}}
+  ROOT %done = bf16[2,16]{1,0} collective-permute-done(%sent)
+}
+"""  # noqa: E501
+    assert read_text(text).collectives == [
+        Collective("collective-permute", "bf16", 1, 64)
+    ]
+
+
 def test_what_lies_in_fast_memory_is_no_traffic():
     far = read_text(MODULE).traffic
     near = read_text(MODULE.replace("S(1)", "")).traffic
