@@ -117,7 +117,7 @@ class Block(nn.Module):
     Attributes:
       num_heads: Number of heads of the attention.
       tokens: Number of tokens, without those that fill up.
-      drop: What both branches pass through before they are added.
+      drop: The module that both branches pass before they are added.
       dtype: Dtype of the computation.
     """
 

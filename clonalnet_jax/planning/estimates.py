@@ -69,7 +69,7 @@ def time_step(
       topology: The devices.
       operations: Floating-point operations of a step on one device.
       dtype: The type that the networks compute in.
-      contents: What a step of the compiled program does; None without one.
+      contents: The contents of a step of the compiled program; None without one.
 
     Returns:
       The seconds.
