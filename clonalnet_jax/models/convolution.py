@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from clonalnet_jax.models.switches import while_set
+
 # About how many output values a part has, and the greatest number of parts. It is
 # limited because every part is compiled separately.
 _PART, _MOST = 2**17, 8
@@ -38,11 +40,8 @@ def gradients_in_parts(wanted: bool = True) -> Iterator[None]:
     Yields:
       Nothing.
     """
-    token = _in_parts.set(wanted)
-    try:
+    with while_set(_in_parts, wanted):
         yield
-    finally:
-        _in_parts.reset(token)
 
 
 def convolve(images: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import wide_gradients
 from clonalnet_jax.models.convolution import convolve
+from clonalnet_jax.models.switches import while_set
 
 ModuleFactory = Callable[..., nn.Module]
 
@@ -142,11 +143,8 @@ def statistics_in_one_pass(wanted: bool = True) -> Iterator[None]:
     Yields:
       Nothing.
     """
-    token = _one_pass.set(wanted)
-    try:
+    with while_set(_one_pass, wanted):
         yield
-    finally:
-        _one_pass.reset(token)
 
 
 class BatchNorm(nn.Module):

@@ -26,6 +26,7 @@ from clonalnet_jax.models.layers import (
     torch_default,
     torch_default_bias,
 )
+from clonalnet_jax.models.switches import while_set
 
 # Every layer computes what fills up, too: the most of it, as a share of the tokens.
 _MOST_FILLING = 0.03
@@ -46,11 +47,8 @@ def tokens_in_eights(wanted: bool = True) -> Iterator[None]:
     Yields:
       Nothing.
     """
-    token = _in_eights.set(wanted)
-    try:
+    with while_set(_in_eights, wanted):
         yield
-    finally:
-        _in_eights.reset(token)
 
 
 def _filling(tokens: int, dtype: DTypeLike) -> int:

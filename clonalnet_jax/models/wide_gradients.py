@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from clonalnet_jax.models.switches import while_set
+
 AddUp = Callable[..., Array]
 """`(partial_sum, *arrays)` adds up, in float32, what a function makes of each device's
 part of arrays that are split by their first axis."""
@@ -43,12 +45,8 @@ def gradients_in_float32(
     Yields:
       Nothing.
     """
-    tokens = _wanted.set(wanted), _add_up.set(add_up)
-    try:
+    with while_set(_wanted, wanted), while_set(_add_up, add_up):
         yield
-    finally:
-        _wanted.reset(tokens[0])
-        _add_up.reset(tokens[1])
 
 
 def wanted(dtype: DTypeLike) -> bool:

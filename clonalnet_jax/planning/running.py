@@ -166,8 +166,7 @@ def _open(config: ConfigDict, mesh: Mesh) -> tuple[Experiment, int]:
 
 
 def _check_batch(config: ConfigDict, topology: Topology) -> None:
-    model = config.partition.model
-    mesh = AbstractMesh((topology.devices // model, model), ("data", "model"))
+    mesh = AbstractMesh((topology.devices,), ("data",))
     partition.check_batch_size(config.batch_size, mesh, parts=config.accumulate_steps)
 
 
