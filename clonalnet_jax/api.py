@@ -15,6 +15,7 @@ from clonalnet_jax.data.arrays import ArrayData, from_arrays
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.processes import wait_for_all
+from clonalnet_jax.runtime.retracing import forget
 from clonalnet_jax.trained.classifier import Classifier, load_classifier
 from clonalnet_jax.trained.freezing import FrozenFunction, frozen
 from clonalnet_jax.trained.predict import Prediction, predict_files
@@ -296,6 +297,8 @@ def write_report(workdir: StrPath, run: str = "clone") -> Path:
 
 def _config(given: ConfigDict | StrPath | None, workdir: Path) -> ConfigDict:
     """The config that is given, or else the workdir's, with all that it asks for."""
+    # A network or a loss may call what a notebook has redefined since.
+    forget()
     if given is None:
         return saved_config(workdir)
     from clonalnet_jax.weights.preprocessing import follow_weights

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.runtime.splitting import shard_state as shard_state
 
 T = TypeVar("T")
@@ -109,17 +110,22 @@ def layout_of(mesh: Mesh, *, fsdp: bool = False) -> Layout:
     Returns:
       The layout.
     """
-    on_cpu = platform(mesh) == "cpu"
+    return _layout_on(platform(mesh), mesh, fsdp=fsdp)
+
+
+@made_once
+def _layout_on(platform: str, mesh: Mesh, *, fsdp: bool) -> Layout:
+    on_cpu = platform == "cpu"
     return Layout(
         shard_logits=functools.partial(_beside_logits, mesh),
         loops_are_fast=not on_cpu,
         gradients_in_parts=on_cpu and mesh.size == 1,
         # A TPU fills its tiles by itself, and took longer with more tokens.
-        tokens_in_eights=platform(mesh) == "gpu",
+        tokens_in_eights=platform == "gpu",
         # A CPU computes more than it reads, and keeps the digits of two passes.
         statistics_in_one_pass=not on_cpu,
         # cuDNN has no weight gradient of bfloat16 in float32.
-        add_up=adder(mesh, fsdp=fsdp) if platform(mesh) == "gpu" else None,
+        add_up=adder(mesh, fsdp=fsdp) if platform == "gpu" else None,
     )
 
 

@@ -24,6 +24,8 @@ from clonalnet_jax.data.sources import Arrays, Source, UnreadableImageError
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.processes import wait_for_all
+from clonalnet_jax.runtime.retracing import made_once
+from clonalnet_jax.state import AnswerFn
 from clonalnet_jax.training import answers
 from clonalnet_jax.training.answer_files import AnswerFiles
 from clonalnet_jax.training.answers import Answers
@@ -42,6 +44,16 @@ _MANIFEST_REMEDY = "restore it, or delete the directory: it is computed again"
 # Keys of config.data that say where images are and how they are read, not which they
 # are.
 _WITHOUT = ("path", "threads", "workers", "on_device", "on_error", "test_split")
+
+
+@made_once
+def _answer_from(*, num_classes: int, top_k: int) -> AnswerFn:
+    def answer(variables: Any, images: Array, packed: Array | None) -> Answers:
+        del variables, images
+        assert packed is not None, "`Cache.rows` are beside every batch"
+        return answers.decode(packed, num_classes=num_classes, top_k=top_k)
+
+    return answer
 
 
 class Cache:
@@ -80,12 +92,7 @@ class Cache:
 
     def teacher(self) -> Teacher:
         """The answers of this cache in place of the baseline's forward pass."""
-
-        def answer(variables: Any, images: Array, packed: Array | None) -> Answers:
-            del variables, images
-            assert packed is not None, "`rows` is beside every batch"
-            return self.unpack(packed)
-
+        answer = _answer_from(**self._size)
         return Teacher(answer, {}, beside=self.rows, get_ready=self.fill)
 
     def unpack(self, rows: UInt8[Array, "b size"]) -> Answers:

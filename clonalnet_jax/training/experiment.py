@@ -15,6 +15,7 @@ from clonalnet_jax.models import create_model
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime import partition
 from clonalnet_jax.runtime.cores import usable_cores
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import PreprocessFn, TrainState
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.checks import check_config, check_with_data
@@ -28,6 +29,11 @@ from clonalnet_jax.workdir.meaning import name_experiment
 # Streams of random numbers. A run draws its order, augmentation and initialisation from
 # one of them. All runs but the baseline share the second.
 BASELINE, OTHERS = 0, 1
+
+
+_make_preprocess = made_once(data.make_preprocess)
+_make_eval_step = made_once(steps.make_eval_step)
+_make_predict_step = made_once(steps.make_predict_step)
 
 
 class Experiment(NamedTuple):
@@ -86,7 +92,7 @@ class Experiment(NamedTuple):
 
     def make_preprocess(self) -> PreprocessFn:
         """The config's augmentation and normalisation; see `data.make_preprocess`."""
-        return data.make_preprocess(
+        return _make_preprocess(
             **data.preprocess_options(self.config.data),
             num_classes=self.dataset.num_classes,
         )
@@ -127,7 +133,7 @@ class Experiment(NamedTuple):
         """`(variables, source) -> metrics`, every example counted exactly once."""
         config = self.config
         step = partition.jit_eval_step(
-            self.mesh, steps.make_eval_step(model, self.make_preprocess())
+            self.mesh, _make_eval_step(model, self.make_preprocess())
         )
 
         def evaluator(variables: Any, source: data.Source) -> dict[str, float]:
@@ -142,7 +148,7 @@ class Experiment(NamedTuple):
         """`(variables, source) -> (logits, labels)`; see `collect_logits`."""
         batch_size = self.config.batch_size
         step = partition.jit_eval_step(
-            self.mesh, steps.make_predict_step(model, self.make_preprocess())
+            self.mesh, _make_predict_step(model, self.make_preprocess())
         )
 
         def predictor(

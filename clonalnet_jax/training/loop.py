@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.runtime import interruption, partition
 from clonalnet_jax.runtime.profiling import Profile
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import AnswerFn, TrainState, Variables
 from clonalnet_jax.training import steps
 from clonalnet_jax.training.experiment import BASELINE, OTHERS, Experiment
@@ -27,6 +28,9 @@ from clonalnet_jax.training.teacher import NOBODY, Teacher
 from clonalnet_jax.workdir.checkpoints import Checkpoints
 
 Batches = Sequence[DeviceBatch]
+
+_make_train_step = made_once(steps.make_train_step)
+_pack_metrics = made_once(steps.pack_metrics)
 
 
 def train_run(
@@ -101,7 +105,21 @@ def train_run(
 
 def make_run_optimizer(experiment: Experiment) -> optax.GradientTransformation:
     """Makes the optimiser of every run, with the schedule of its learning rate."""
-    return make_optimizer(experiment.config.optimizer, _make_schedule(experiment))
+    return _make_optimizer(
+        FrozenConfigDict(experiment.config.optimizer),
+        experiment.num_steps,
+        experiment.steps_per_epoch,
+    )
+
+
+@made_once
+def _make_optimizer(
+    config: FrozenConfigDict, num_steps: int, steps_per_epoch: float
+) -> optax.GradientTransformation:
+    schedule = make_schedule(
+        config, num_steps=num_steps, steps_per_epoch=steps_per_epoch
+    )
+    return make_optimizer(config, schedule)
 
 
 def _make_schedule(experiment: Experiment) -> optax.Schedule:
@@ -116,15 +134,19 @@ def make_init(
     experiment: Experiment, model: Model, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
     """Makes `key -> state`: a run's network and optimiser at step 0."""
+    average = experiment.config.ema_decay > 0
+    return _make_init(model, optimizer, experiment.dataset.image_shape, average)
 
+
+@made_once
+def _make_init(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    average: bool,
+) -> Callable[[jax.Array], TrainState]:
     def init(key: jax.Array) -> TrainState:
-        return steps.init_state(
-            model,
-            optimizer,
-            key,
-            experiment.dataset.image_shape,
-            average=experiment.config.ema_decay > 0,
-        )
+        return steps.init_state(model, optimizer, key, image_shape, average=average)
 
     return init
 
@@ -137,7 +159,7 @@ def make_step(
     answer: AnswerFn,
 ) -> Callable[..., Any]:
     """Makes the step that a run repeats; see `steps.make_train_step`."""
-    return steps.make_train_step(
+    return _make_train_step(
         model,
         optimizer,
         loss_fn,
@@ -271,7 +293,7 @@ def _make_take_steps(
         # The search for a NaN needs the old state again after the step.
         donate=not experiment.config.debug_nans,
     )
-    one = jit(steps.pack_metrics(train_step))
+    one = jit(_pack_metrics(train_step))
     many = jit(steps.pack_metrics(steps.make_many_steps(train_step)))
 
     def take_steps(

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from clonalnet_jax import losses
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models.import_paths import find_own, is_own
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import LossFn, Terms
 from clonalnet_jax.training.answers import Answers
 from clonalnet_jax.training.variants import read_variants, with_values
@@ -56,11 +57,18 @@ def make_method(name: str, config: ConfigDict) -> Method:
         return _own(name)
     variants = read_variants(config, METHODS)
     if name in variants:
-        method, setting = variants[name]
-        return METHODS[method](with_values(config, setting))
+        name, setting = variants[name]
+        config = with_values(config, setting)
     if name not in METHODS:
         raise unknown_name("config.methods", name, [*METHODS, *variants])
-    return METHODS[name](config)
+    # Not the seed, so that all seeds of a comparison share a function.
+    read = {key: value for key, value in config.items() if key != "seed"}
+    return _make(METHODS[name], FrozenConfigDict(read))
+
+
+@made_once
+def _make(make: Callable[[ConfigDict], Method], config: FrozenConfigDict) -> Method:
+    return make(config)
 
 
 def _cross_entropy(config: ConfigDict) -> Method:

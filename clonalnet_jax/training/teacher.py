@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.models import eval_logits
 from clonalnet_jax.runtime.partition import replicate
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import AnswerFn, ForwardFn, Variables
 from clonalnet_jax.trained.network import Network
 from clonalnet_jax.training.experiment import Experiment
@@ -79,11 +80,15 @@ def freeze(experiment: Experiment, network: Network) -> Frozen:
 
 def beside_the_clone(frozen: Frozen) -> Teacher:
     """A teacher that is run on every image that the clone sees."""
+    return Teacher(_answer_with(frozen.forward), frozen.variables)
 
+
+@made_once
+def _answer_with(forward: ForwardFn) -> AnswerFn:
     def answer(
         variables: Any, images: Float[Array, "b h w c"], packed: Array | None
     ) -> Float[Array, "b classes"]:
         del packed
-        return frozen.forward(variables, images)
+        return forward(variables, images)
 
-    return Teacher(answer, frozen.variables)
+    return answer

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from clonalnet_jax.models import eval_logits
 from clonalnet_jax.models.layers import BatchNorm
 from clonalnet_jax.models.protocol import Model
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import ForwardFn, Variables
 from clonalnet_jax.weights.structure import norms_after_convolutions
 
@@ -34,9 +35,17 @@ def fold_batch_norm(
       `forward(folded, images) -> logits`, in eval mode, and the `folded` variables.
       A batch norm that follows no convolution stays as it is.
     """
+    forward, fold = _folding(model, image_shape)
+    return forward, fold(variables)
+
+
+@made_once
+def _folding(
+    model: Model, image_shape: tuple[int, int, int]
+) -> tuple[ForwardFn, Callable[[Variables], dict[str, Any]]]:
     pairs = norms_after_convolutions(model, image_shape)
     if not pairs:
-        return partial(eval_logits, model), dict(variables)
+        return partial(eval_logits, model), dict
 
     # One program: by itself, each operation is compiled for each shape.
     @jax.jit
@@ -69,4 +78,4 @@ def fold_batch_norm(
             logits: Any = model.apply(variables, images, train=False)
         return logits
 
-    return forward, fold(variables)
+    return forward, fold

@@ -279,3 +279,40 @@ def test_a_class_without_a_path_is_refused():
 
     with pytest.raises(UserError, match="which has no import path"):
         cn.config("digits", clone={"model": Local})
+
+
+_SCALED = """
+import flax.linen as nn
+
+SCALE = 0.0
+
+
+class Net(nn.Module):
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        flat = images.reshape(len(images), -1)
+        return SCALE * nn.Dense(self.num_classes)(flat)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_network_calls_may_change_between_two_runs(tmp_path, tfds_dir):
+    """As where the cell of a notebook is run again."""
+    (tmp_path / "scaled.py").write_text(_SCALED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        scaled = importlib.import_module("scaled")
+        config = cn.config(
+            "digits",
+            steps=1,
+            methods=(),
+            data={"path": tfds_dir},
+            baseline={"model": scaled.Net, "min_top1": 0.0},
+        )
+        before = cn.train(config, tmp_path / "before")
+        scaled.SCALE = 1.0
+        after = cn.train(config, tmp_path / "after")
+    assert before["baseline"]["nll"] == pytest.approx(np.log(10))
+    assert after["baseline"]["nll"] != pytest.approx(np.log(10))

@@ -7,6 +7,7 @@ import pytest
 from clonalnet_jax.configs import default
 from ml_collections import ConfigDict
 
+import clonalnet_jax as cn
 from clonalnet_jax.data.openers import OPENERS
 from clonalnet_jax.data.records import Noise, Split
 from clonalnet_jax.errors import UserError
@@ -91,6 +92,27 @@ def test_what_was_added_trains(one_device, two_blocks, tmp_path, monkeypatch):
     assert results.keys() == {"baseline", "added"}
     assert '"nll"' in (tmp_path / "metrics.jsonl").read_text()
     assert all(np.isfinite(row["nll"]) for row in results.values())
+
+
+def test_what_replaces_an_addition_is_used(
+    one_device, two_blocks, tmp_path, tfds_dir, monkeypatch
+):
+    """As where the cell of a notebook is run again."""
+    found = []
+    for rate in (0.0, 0.5):
+        monkeypatch.setitem(
+            OPTIMIZERS, "added", lambda config, schedule, rate=rate: optax.sgd(rate)
+        )
+        config = cn.config(
+            "digits",
+            steps=1,
+            methods=(),
+            data={"path": tfds_dir},
+            optimizer={"name": "added"},
+            baseline={"min_top1": 0.0},
+        )
+        found.append(cn.train(config, tmp_path / str(rate))["baseline"]["nll"])
+    assert found[0] != found[1]
 
 
 def test_an_added_schedule_and_optimiser_take_their_steps(monkeypatch):

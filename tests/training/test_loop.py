@@ -2,6 +2,8 @@
 
 import copy
 import os
+import re
+from collections import Counter
 from itertools import accumulate
 
 import jax
@@ -45,6 +47,17 @@ def test_debugging_names_the_operation_that_made_a_nan(digits_config, tmp_path):
     digits_config.optimizer.learning_rate = 1e30
     with pytest.raises(UserError, match=r"(?s)invalid value \(nan\).*models.\w+\.py"):
         story.train(digits_config, tmp_path)
+
+
+@pytest.mark.usefixtures("one_device", "two_blocks")
+def test_runs_of_one_network_share_their_programs(digits_config, tmp_path, caplog):
+    digits_config.methods = ("cross_entropy",)
+    jax.clear_caches()  # of what other tests have compiled
+    with jax.log_compiles():
+        story.train(digits_config, tmp_path)
+    lowered = Counter(re.findall(r"Compiling jit\((\w+)\)", caplog.text))
+    once = ("init", "train_step", "eval_step", "predict_step")
+    assert [lowered[name] for name in once] == [1, 1, 1, 1]
 
 
 @pytest.mark.slow
