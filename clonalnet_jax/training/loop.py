@@ -30,6 +30,7 @@ from clonalnet_jax.workdir.checkpoints import Checkpoints
 Batches = Sequence[DeviceBatch]
 
 _make_train_step = made_once(steps.make_train_step)
+_make_many_steps = made_once(steps.make_many_steps)
 _pack_metrics = made_once(steps.pack_metrics)
 
 
@@ -294,7 +295,7 @@ def _make_take_steps(
         donate=not experiment.config.debug_nans,
     )
     one = jit(_pack_metrics(train_step))
-    many = jit(steps.pack_metrics(steps.make_many_steps(train_step)))
+    many = jit(_pack_metrics(_make_many_steps(train_step)))
 
     def take_steps(
         state: TrainState, variables: Any, batches: Batches, key: jax.Array
