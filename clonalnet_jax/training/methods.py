@@ -45,7 +45,8 @@ def make_method(name: str, config: ConfigDict) -> Method:
     Args:
       name: One of the names that `configs/default.py` lists at `config.methods`, one of
         `config.variants`, or the import path of a loss of the user's own; see `_own`.
-      config: The whole config. Its `loss` and what is named like a method are read.
+      config: The whole config. Its `loss` and what is named like a method are read; a
+        method sees all of it but the seed, frozen.
 
     Returns:
       The method.
