@@ -29,6 +29,8 @@ from clonalnet_jax.workdir.checkpoints import Checkpoints
 
 Batches = Sequence[DeviceBatch]
 
+_make_schedule = made_once(make_schedule)
+_make_optimizer = made_once(make_optimizer)
 _make_train_step = made_once(steps.make_train_step)
 _make_many_steps = made_once(steps.make_many_steps)
 _pack_metrics = made_once(steps.pack_metrics)
@@ -68,7 +70,7 @@ def train_run(
     interruption.stop_if_asked()
     mesh = experiment.mesh
     model = experiment.make_network(network)
-    schedule = _make_schedule(experiment)
+    schedule = _schedule_of(experiment)
     optimizer = make_run_optimizer(experiment)
     stream = BASELINE if name == "baseline" else OTHERS
     init_key, augment_key = experiment.keys(stream)
@@ -106,26 +108,13 @@ def train_run(
 
 def make_run_optimizer(experiment: Experiment) -> optax.GradientTransformation:
     """Makes the optimiser of every run, with the schedule of its learning rate."""
-    return _make_optimizer(
+    config = FrozenConfigDict(experiment.config.optimizer)
+    return _make_optimizer(config, _schedule_of(experiment))
+
+
+def _schedule_of(experiment: Experiment) -> optax.Schedule:
+    return _make_schedule(
         FrozenConfigDict(experiment.config.optimizer),
-        experiment.num_steps,
-        experiment.steps_per_epoch,
-    )
-
-
-@made_once
-def _make_optimizer(
-    config: FrozenConfigDict, num_steps: int, steps_per_epoch: float
-) -> optax.GradientTransformation:
-    schedule = make_schedule(
-        config, num_steps=num_steps, steps_per_epoch=steps_per_epoch
-    )
-    return make_optimizer(config, schedule)
-
-
-def _make_schedule(experiment: Experiment) -> optax.Schedule:
-    return make_schedule(
-        experiment.config.optimizer,
         num_steps=experiment.num_steps,
         steps_per_epoch=experiment.steps_per_epoch,
     )
