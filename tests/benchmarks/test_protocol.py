@@ -25,16 +25,26 @@ def result():
 @pytest.mark.parametrize(
     ("series", "rival", "seeds"),
     [
-        ("digits", "distillation", 10),
-        ("sign_digits", "dist_tuned", 15),
-        ("sign_digits_half", "dist_tuned", 15),
+        ("digits", "distillation", range(10)),
+        ("sign_digits", "dist_tuned", range(15)),
+        ("sign_digits_half", "dist_tuned", range(15)),
+        ("cifar10", "dkd_tuned", range(10, 20)),
     ],
 )
 def test_the_page_has_the_tables_of_every_seed(series, rival, seeds):
     found = protocol.read_series(DIRECTORY.parent / series, rival)
-    assert found["seeds"] == list(range(seeds))
+    assert found["seeds"] == list(seeds)
     for line in protocol.runs_table(found, rival).splitlines():
         assert line in PAGE
+
+
+def test_the_page_has_the_decision():
+    rivals = {"sign_digits": "dist_tuned", "cifar10": "dkd_tuned"}
+    found = [
+        protocol.read_series(DIRECTORY.parent / series, rival)
+        for series, rival in rivals.items()
+    ]
+    assert protocol.decision_table(found, "clone_tuned", [*rivals.values()]) in PAGE
 
 
 def test_the_decision_corrects_for_every_series_and_reference(result):
