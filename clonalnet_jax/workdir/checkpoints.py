@@ -21,9 +21,10 @@ from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from clonalnet_jax.errors import UserError
-from clonalnet_jax.models import create_model
+from clonalnet_jax.models import Model, create_model
 from clonalnet_jax.runtime.partition import shard_state
 from clonalnet_jax.runtime.processes import wait_for_all
+from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.state import TrainState
 from clonalnet_jax.workdir import digests
 from clonalnet_jax.workdir.directory import started_experiments
@@ -268,14 +269,21 @@ def restore_variables(
     """
     meta = read_meta(directory, which=which, run=run)
     model = create_model(meta.model, len(meta.class_names), **meta.options)
-    images = jax.ShapeDtypeStruct((1, *meta.image_shape), "float32")
-    shapes = jax.eval_shape(
-        lambda x: model.init(jax.random.key(0), x, train=False), images
-    )
-    target = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    placed = shard_state(mesh, target)
+    placed = shard_state(mesh, _shapes(model, tuple(meta.image_shape)))
     items = _restore(directory / str(meta.step), {"model": placed})
     return items["model"], meta
+
+
+@made_once
+def _shapes(model: Model, image_shape: tuple[int, ...]) -> dict[str, chex.ArrayTree]:
+    images = jax.ShapeDtypeStruct((1, *image_shape), "float32")
+    variables = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), images
+    )
+    return {
+        "params": variables["params"],
+        "batch_stats": variables.get("batch_stats", {}),
+    }
 
 
 def _pick(directory: Path, which: str) -> int:
