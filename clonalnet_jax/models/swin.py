@@ -4,12 +4,12 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from clonalnet_jax.models.attention import Projections, attend
 from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     check_image_size,
@@ -82,20 +82,14 @@ class WindowAttention(nn.Module):
 
     def _attend(self, x: Array, bias: Array) -> Array:
         """Attends within windows `[b, windows, pixels, c]`."""
-        layer = partial(dense, init=narrow_normal, dtype=self.dtype)
         *lead, width = x.shape
-        qkv = layer(3 * width, name="qkv")(x)
-        qkv = qkv.reshape(*lead, 3, self.num_heads, width // self.num_heads)
-        query, key, value = (qkv[..., part, :, :] for part in range(3))
-        scores = jnp.einsum(
-            "bnqhd,bnkhd->bnhqk",
-            query * (width // self.num_heads) ** -0.5,
-            key,
-            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        heads = *lead, self.num_heads, width // self.num_heads
+        query, key, value = (
+            part.reshape(heads) for part in Projections(self.dtype, name="qkv")(x)
         )
-        weights = jax.nn.softmax(scores + bias).astype(value.dtype)
-        y = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
-        return layer(width, name="proj")(y.reshape(x.shape))
+        y = attend(query, key, value, bias)
+        layer = dense(width, init=narrow_normal, dtype=self.dtype, name="proj")
+        return layer(y.reshape(x.shape))
 
     def _bias(self) -> Array:
         """Makes the bias of each head, `[1, heads, pixels, pixels]`."""

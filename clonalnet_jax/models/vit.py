@@ -7,12 +7,12 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError
+from clonalnet_jax.models.attention import Projections, attend
 from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.layers import (
     Mlp,
@@ -98,15 +98,15 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         """Returns an array of the same shape."""
         batch, length, width = x.shape
-        layer = partial(dense, init=narrow_normal, dtype=self.dtype)
-        qkv = layer(3 * width, name="qkv")(x)
-        qkv = qkv.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = (qkv[:, :, part] for part in range(3))
-        seen = jnp.arange(length)[None, None, None] < self.tokens
-        y = jax.nn.dot_product_attention(
-            query, key, value, mask=seen if length > self.tokens else None
+        heads = batch, length, self.num_heads, width // self.num_heads
+        query, key, value = (
+            part.reshape(heads) for part in Projections(self.dtype, name="qkv")(x)
         )
-        return layer(width, name="proj")(y.reshape(x.shape))
+        seen = jnp.arange(length) < self.tokens
+        bias = jnp.where(seen, 0.0, -jnp.inf) if length > self.tokens else None
+        y = attend(query, key, value, bias)
+        layer = dense(width, init=narrow_normal, dtype=self.dtype, name="proj")
+        return layer(y.reshape(x.shape))
 
 
 class Block(nn.Module):

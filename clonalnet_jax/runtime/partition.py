@@ -82,6 +82,8 @@ class Layout(NamedTuple):
       gradients_in_parts: Whether weight gradients are faster when they are summed from
         parts of the batch; see `models.convolution`.
       tokens_in_eights: Whether a transformer's tokens are filled up; see `models.vit`.
+      attention_in_parts: Whether queries, keys and values come of products of their
+        own; see `models.attention`.
       statistics_in_one_pass: Whether batch norm reads its input once for mean and
         variance; see `models.layers`.
       add_up: The function that adds up gradients over devices that compute them in
@@ -92,6 +94,7 @@ class Layout(NamedTuple):
     loops_are_fast: bool = False
     gradients_in_parts: bool = False
     tokens_in_eights: bool = False
+    attention_in_parts: bool = False
     statistics_in_one_pass: bool = False
     add_up: AddUp | None = None
 
@@ -122,6 +125,8 @@ def _layout_on(platform: str, mesh: Mesh, *, fsdp: bool) -> Layout:
         gradients_in_parts=on_cpu and mesh.size == 1,
         # A TPU fills its tiles by itself, and took longer with more tokens.
         tokens_in_eights=platform == "gpu",
+        # On a CPU its gradient takes longer.
+        attention_in_parts=platform == "tpu",
         # A CPU computes more than it reads, and keeps the digits of two passes.
         statistics_in_one_pass=not on_cpu,
         # cuDNN has no weight gradient of bfloat16 in float32.

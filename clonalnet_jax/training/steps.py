@@ -4,6 +4,7 @@ They do no I/O and log nothing. A `partition.Layout` tells them all that they mu
 about the devices. The module `partition` jits and shards them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from jaxtyping import Array
 
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
 from clonalnet_jax.models import convolution, eval_logits, layers
+from clonalnet_jax.models.attention import attention_in_parts
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.models.vit import tokens_in_eights
 from clonalnet_jax.models.wide_gradients import gradients_in_float32
@@ -117,7 +119,7 @@ def make_train_step(
         images, labels, packed, dropout_key = part
         labels = layout.shard_logits(labels)
         # A profile shows this name.
-        with jax.named_scope("baseline"), tokens_in_eights(layout.tokens_in_eights):
+        with jax.named_scope("baseline"), _transformers_as(layout):
             of_baseline = jax.tree.map(
                 lambda x: layout.shard_logits(jax.lax.stop_gradient(x)),
                 answer(baseline_variables, images, packed),
@@ -127,7 +129,7 @@ def make_train_step(
             with (
                 convolution.gradients_in_parts(layout.gradients_in_parts),
                 layers.statistics_in_one_pass(layout.statistics_in_one_pass),
-                tokens_in_eights(layout.tokens_in_eights),
+                _transformers_as(layout),
                 gradients_in_float32(wide_gradients, add_up=layout.add_up),
             ):
                 logits, updated = model.apply(
@@ -209,6 +211,15 @@ class PackedMetrics:
         """Yields the metrics of each step. The values must be on the host."""
         for row in np.atleast_2d(self.values).tolist():
             yield dict(zip(self.names, row, strict=True))
+
+
+@contextlib.contextmanager
+def _transformers_as(layout: Layout) -> Iterator[None]:
+    with (
+        tokens_in_eights(layout.tokens_in_eights),
+        attention_in_parts(layout.attention_in_parts),
+    ):
+        yield
 
 
 def pack_metrics(

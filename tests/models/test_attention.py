@@ -1,0 +1,99 @@
+"""Both forms of attention are the definition, in values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clonalnet_jax.models import create_model
+from clonalnet_jax.models.attention import attend, attention_in_parts
+
+BATCH, QUERIES, KEYS, HEADS, CHANNELS = 2, 5, 7, 3, 4
+
+
+def definition(query, key, value, bias):
+    """In NumPy, a query at a time."""
+    y = np.zeros((*query.shape[:-1], value.shape[-1]), np.float64)
+    for b, q, h in np.ndindex(query.shape[:-1]):
+        scores = key[b, :, h] @ query[b, q, h] / np.sqrt(query.shape[-1])
+        scores = scores + np.broadcast_to(bias, (BATCH, HEADS, QUERIES, KEYS))[b, h, q]
+        weights = np.exp(scores - scores.max())
+        y[b, q, h] = weights @ value[b, :, h] / weights.sum()
+    return y
+
+
+def inputs(dtype=np.float64, scale=1.0):
+    rng = np.random.default_rng(0)
+    lengths = QUERIES, KEYS, KEYS
+    query, key, value = (
+        rng.normal(scale=scale, size=(BATCH, n, HEADS, CHANNELS)).astype(dtype)
+        for n in lengths
+    )
+    return query, key, value
+
+
+# None; of each head; of keys, two of which nobody looks at.
+BIASES = [
+    None,
+    np.random.default_rng(1).normal(size=(1, HEADS, QUERIES, KEYS)),
+    np.where(np.arange(KEYS) < 5, 0.0, -np.inf),
+]
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("bias", BIASES, ids=["none", "heads", "unseen"])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_it_is_the_definition(in_parts, bias, scale):
+    arrays = inputs(scale=scale)
+    with jax.enable_x64(True), attention_in_parts(in_parts):
+        y = attend(*map(jnp.asarray, arrays), bias)
+    assert y.dtype == np.float64
+    expected = definition(*arrays, 0.0 if bias is None else bias)
+    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("bias", BIASES, ids=["none", "heads", "unseen"])
+def test_its_gradient_is_that_of_finite_differences(in_parts, bias):
+    arrays = inputs()
+    with jax.enable_x64(True), attention_in_parts(in_parts):
+        jax.test_util.check_grads(
+            lambda *parts: attend(*parts, bias),
+            tuple(map(jnp.asarray, arrays)),
+            order=1,
+            modes=("rev", "fwd"),
+        )
+
+
+def test_divided_last_bfloat16_is_no_less_exact():
+    arrays = [jnp.asarray(a, jnp.bfloat16) for a in inputs(np.float32)]
+    exact = definition(*(np.asarray(a, np.float64) for a in arrays), 0.0)
+    errors = []
+    for in_parts in (False, True):
+        with attention_in_parts(in_parts):
+            y = attend(*arrays)
+        assert y.dtype == jnp.bfloat16
+        errors.append(np.abs(np.asarray(y, np.float64) - exact).max())
+    assert errors[1] <= 1.5 * errors[0] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_small_patch16_224", 32), ("swin_t", 32)],
+)
+def test_a_network_is_the_same_in_either_form(name, size):
+    options = {"image_size": size} if name.startswith("vit") else {}
+    model = create_model(name, 5, **options)
+    images = jax.random.normal(jax.random.key(0), (2, size, size, 3))
+
+    def traced(in_parts):
+        with attention_in_parts(in_parts):
+            variables = jax.jit(lambda k: model.init(k, images, train=False))(
+                jax.random.key(1)
+            )
+            logits = jax.jit(lambda v: model.apply(v, images, train=False))(variables)
+        return variables, logits
+
+    (one, logits), (other, in_parts) = traced(False), traced(True)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    np.testing.assert_allclose(in_parts, logits, rtol=1e-4, atol=1e-5)
