@@ -75,8 +75,8 @@ def attend(
       query: The queries.
       key: The keys.
       value: The values, in the type of the result.
-      bias: What is added to the scores; -inf where a key is not to be looked at. Each
-        query needs a key that it looks at.
+      bias: The numbers that are added to the scores; -inf where a key is not to be
+        looked at. Each query needs a key that it looks at.
 
     Returns:
       The averages. Scores and the sums of weights are float32 or wider.

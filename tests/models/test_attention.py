@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clonalnet_jax.models import create_model
-from clonalnet_jax.models.attention import attend, attention_in_parts
+from clonalnet_jax.models.attention import Projections, attend, attention_in_parts
 
 BATCH, QUERIES, KEYS, HEADS, CHANNELS = 2, 5, 7, 3, 4
 
@@ -75,6 +75,22 @@ def test_divided_last_bfloat16_is_no_less_exact():
         assert y.dtype == jnp.bfloat16
         errors.append(np.abs(np.asarray(y, np.float64) - exact).max())
     assert errors[1] <= 1.5 * errors[0] < 0.05
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_queries_keys_and_values_come_of_one_product_or_three(in_parts):
+    layer = Projections(jnp.bfloat16)
+    x = jnp.zeros((2, 5, 8))
+
+    def project(key):
+        with attention_in_parts(in_parts):
+            return layer.init_with_output(key, x)
+
+    program = str(jax.make_jaxpr(project)(jax.random.key(0)))
+    assert program.count("dot_general") == (3 if in_parts else 1)
+    parts, variables = jax.eval_shape(project, jax.random.key(0))
+    assert [(part.shape, part.dtype) for part in parts] == [(x.shape, jnp.bfloat16)] * 3
+    assert variables["params"]["kernel"].shape == (8, 24)
 
 
 @pytest.mark.parametrize(

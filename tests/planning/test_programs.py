@@ -60,6 +60,7 @@ def test_a_program_for_an_accelerator_has_nothing_of_a_cpu(
     layout = partition.layout_of(experiment.mesh)
     assert layout.statistics_in_one_pass
     assert not layout.gradients_in_parts
+    assert layout.attention_in_parts == (platform == "tpu")
     assert "xla_cpu" not in text
     # Convolutions stay whole, and their steps stay a loop.
     assert not conditions(text)
