@@ -25,8 +25,6 @@ from clonalnet_jax.runtime.threads import map_in_threads
 # Decoded data sets of up to this size lie on the device, unless the config says
 # otherwise. ImageNet-100 at 64 pixels and every CIFAR are small enough.
 _ON_DEVICE_BYTES = 2 * 2**30
-# Pixels. Of a smaller image most is done under Python's lock, for which threads wait.
-_WORTH_THREADS = 128 * 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +197,7 @@ def _decode(
             return error
         return None
 
-    work = map_in_threads if shape[0] * shape[1] >= _WORTH_THREADS else map
-    errors = list(work(read, range(len(images))))
+    errors = list(map_in_threads(read, range(len(images))))
     found = [error for error in errors if error]
     check_skipped(len(found), len(images), found)
     notes = [displayable(f"SKIPPED {error.culprit}") for error in found]
