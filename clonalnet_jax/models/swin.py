@@ -87,7 +87,7 @@ class WindowAttention(nn.Module):
         query, key, value = (
             part.reshape(heads) for part in Projections(self.dtype, name="qkv")(x)
         )
-        y = attend(query, key, value, bias)
+        y = attend(query, key, value, bias=bias)
         layer = dense(width, init=narrow_normal, dtype=self.dtype, name="proj")
         return layer(y.reshape(x.shape))
 

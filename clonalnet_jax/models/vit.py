@@ -103,8 +103,8 @@ class Attention(nn.Module):
             part.reshape(heads) for part in Projections(self.dtype, name="qkv")(x)
         )
         seen = jnp.arange(length) < self.tokens
-        bias = jnp.where(seen, 0.0, -jnp.inf) if length > self.tokens else None
-        y = attend(query, key, value, bias)
+        filled_up = length > self.tokens
+        y = attend(query, key, value, seen=seen if filled_up else None)
         layer = dense(width, init=narrow_normal, dtype=self.dtype, name="proj")
         return layer(y.reshape(x.shape))
 

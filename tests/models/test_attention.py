@@ -32,46 +32,62 @@ def inputs(dtype=np.float64, scale=1.0):
     return query, key, value
 
 
-# None; of each head; of keys, two of which nobody looks at.
-BIASES = [
-    None,
-    np.random.default_rng(1).normal(size=(1, HEADS, QUERIES, KEYS)),
-    np.where(np.arange(KEYS) < 5, 0.0, -np.inf),
-]
+# A bias of each head, and keys, two of which nobody looks at.
+OPTIONS = {
+    "none": {},
+    "bias": {"bias": np.random.default_rng(1).normal(size=(1, HEADS, QUERIES, KEYS))},
+    "seen": {"seen": np.arange(KEYS) < 5},
+}
+
+
+@pytest.fixture(params=OPTIONS)
+def options(request):
+    return OPTIONS[request.param]
+
+
+def added(options):
+    """What is added to the scores."""
+    return options.get("bias", 0.0) + np.where(options.get("seen", True), 0, -np.inf)
+
+
+def attend_windows(*arrays, bias=None, seen=None):
+    """As `attend`, of arrays with one more axis in front."""
+    lead = [jnp.stack([a, -a]) for a in arrays]
+    return attend(*lead, bias=bias, seen=seen)[0]
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-@pytest.mark.parametrize("bias", BIASES, ids=["none", "heads", "unseen"])
+@pytest.mark.parametrize("function", [attend, attend_windows])
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_it_is_the_definition(in_parts, bias, scale):
+def test_it_is_the_definition(in_parts, function, options, scale):
     arrays = inputs(scale=scale)
     with jax.enable_x64(True), attention_in_parts(in_parts):
-        y = attend(*map(jnp.asarray, arrays), bias)
+        y = function(*map(jnp.asarray, arrays), **options)
     assert y.dtype == np.float64
-    expected = definition(*arrays, 0.0 if bias is None else bias)
+    expected = definition(*arrays, added(options))
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-@pytest.mark.parametrize("bias", BIASES, ids=["none", "heads", "unseen"])
-def test_its_gradient_is_that_of_finite_differences(in_parts, bias):
+@pytest.mark.parametrize("function", [attend, attend_windows])
+def test_its_gradient_is_that_of_finite_differences(in_parts, function, options):
     arrays = inputs()
     with jax.enable_x64(True), attention_in_parts(in_parts):
         jax.test_util.check_grads(
-            lambda *parts: attend(*parts, bias),
+            lambda *parts: function(*parts, **options),
             tuple(map(jnp.asarray, arrays)),
             order=1,
             modes=("rev", "fwd"),
         )
 
 
-def test_divided_last_bfloat16_is_no_less_exact():
+def test_divided_last_bfloat16_is_no_less_exact(options):
     arrays = [jnp.asarray(a, jnp.bfloat16) for a in inputs(np.float32)]
-    exact = definition(*(np.asarray(a, np.float64) for a in arrays), 0.0)
+    exact = definition(*(np.asarray(a, np.float64) for a in arrays), added(options))
     errors = []
     for in_parts in (False, True):
         with attention_in_parts(in_parts):
-            y = attend(*arrays)
+            y = attend(*arrays, **options)
         assert y.dtype == jnp.bfloat16
         errors.append(np.abs(np.asarray(y, np.float64) - exact).max())
     assert errors[1] <= 1.5 * errors[0] < 0.05
