@@ -78,7 +78,7 @@ def attend(
       key: The keys.
       value: The values, in the type of the result.
       bias: The numbers that are added to the scores, or None.
-      seen: The mask of the keys that are looked at, or None.
+      seen: The mask of the keys that are looked at, one at least, or None for all.
 
     Returns:
       The averages. Scores and the sums of weights are float32 or wider.

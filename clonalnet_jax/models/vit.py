@@ -102,9 +102,8 @@ class Attention(nn.Module):
         query, key, value = (
             part.reshape(heads) for part in Projections(self.dtype, name="qkv")(x)
         )
-        seen = jnp.arange(length) < self.tokens
-        filled_up = length > self.tokens
-        y = attend(query, key, value, seen=seen if filled_up else None)
+        seen = jnp.arange(length) < self.tokens if length > self.tokens else None
+        y = attend(query, key, value, seen=seen)
         layer = dense(width, init=narrow_normal, dtype=self.dtype, name="proj")
         return layer(y.reshape(x.shape))
 
