@@ -118,7 +118,7 @@ def measure(
             key: program.get(key)
             for key in (
                 "operations", "traffic", "launches", "fusions", "copies",
-                "collectives", "seconds_by", "compile_seconds",
+                "collectives", "parts", "seconds_by", "compile_seconds",
             )
         },
         "peak": memory and memory["peak"],

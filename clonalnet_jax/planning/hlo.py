@@ -35,6 +35,8 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # Of a layout, the dimensions from the innermost outwards and a TPU's tile of the last.
 _TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_SOURCE = re.compile(r'op_name="([^"]*)"')
+_NUMBERED = re.compile(r"(_?\d+)+$")
 
 
 class Instruction(NamedTuple):
@@ -84,6 +86,8 @@ class Contents(NamedTuple):
       padding: Bytes that travel besides, since a TPU's memory holds whole tiles, by the
         number of elements of the dimension that does not fill its tile.
       cycles: The compiler's estimate, in sum; None where it gives none (all but TPUs).
+      parts: The cycles, or where there are none the traffic, by the layers that cause
+        them, most first. Layers that differ by a number are one part.
       collectives: The collectives by kind and type.
     """
 
@@ -93,6 +97,7 @@ class Contents(NamedTuple):
     traffic: int
     padding: dict[int, int]
     cycles: int | None
+    parts: dict[str, int]
     collectives: list[Collective]
 
     def of_a_step(self, steps: int) -> "Contents":
@@ -114,6 +119,7 @@ class Contents(NamedTuple):
         return self._replace(
             **divided,
             padding={k: round(size / steps) for k, size in self.padding.items()},
+            parts={name: round(value / steps) for name, value in self.parts.items()},
             collectives=[
                 one._replace(
                     number=round(one.number / steps), bytes=round(one.bytes / steps)
@@ -151,20 +157,18 @@ def read_text(text: str) -> Contents:
     count: collections.Counter[str] = collections.Counter()
     for one in listed:
         count[one.opcode] += one.times
-    cycles = [
-        one.times * int(found[1])
-        for one in listed
-        if (found := _CYCLES.search(one.line))
+    traffic = [
+        one.times * _size(shape) for one, shape in zip(listed, moved, strict=True)
     ]
+    cycles = [one.times * _cycles(one) for one in listed]
     return Contents(
         launches=sum(count.values()),
         fusions=count["fusion"],
         copies=count["copy"] + count["copy-start"] + count["transpose"],
-        traffic=sum(
-            one.times * _size(shape) for one, shape in zip(listed, moved, strict=True)
-        ),
+        traffic=sum(traffic),
         padding=_padding(listed, moved),
-        cycles=sum(cycles) if cycles else None,
+        cycles=sum(cycles) or None,
+        parts=_parts(listed, cycles if any(cycles) else traffic),
         collectives=_collectives(listed),
     )
 
@@ -303,6 +307,34 @@ def _slices(lines: Iterable[str]) -> dict[int, str]:
         for name, number in numbers.items()
         if users[name] and all(users[name])
     }
+
+
+def _cycles(one: Instruction) -> int:
+    found = _CYCLES.search(one.line)
+    return int(found[1]) if found else 0
+
+
+def _parts(listed: list[Instruction], costs: list[int]) -> dict[str, int]:
+    count: collections.Counter[str] = collections.Counter()
+    for one, cost in zip(listed, costs, strict=True):
+        count[_part(one.line)] += cost
+    return {part: cost for part, cost in count.most_common() if cost}
+
+
+def _part(line: str) -> str:
+    """The layer that an instruction was traced in; of a fusion, that of its result."""
+    found = _SOURCE.search(line)
+    names: list[str] = []
+    backward = False
+    # At first is the program, and at last the operation.
+    for name in found[1].split("/")[1:-1] if found else ():
+        backward |= name.startswith("transpose(")
+        name = name.removeprefix("transpose(").removeprefix("jvp(").rstrip(")")
+        name = _NUMBERED.sub("", name)
+        # Without calls of functions, methods and einsums, nor a layer's of its own.
+        if name and not re.search(r"[(.>]", name) and names[-1:] != [name]:
+            names.append(name)
+    return "/".join(names or ["other"]) + backward * ", backward"
 
 
 def _padding(listed: list[Instruction], moved: list[str]) -> dict[int, int]:

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -220,9 +220,20 @@ def _look(
                 {"elements": elements, "bytes": size}
                 for elements, size in contents.padding.items()
             ],
+            "parts": _shares(contents.parts),
             "collectives": [one._asdict() for one in contents.collectives],
         }
     return found
+
+
+def _shares(parts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What each part takes of them all, without what takes next to nothing."""
+    shares = {part: cost / sum(parts.values()) for part, cost in parts.items()}
+    return [
+        {"part": part, "share": round(share, 3)}
+        for part, share in shares.items()
+        if share >= 0.01
+    ]
 
 
 def _unsplit(config: ConfigDict) -> ConfigDict:

@@ -21,6 +21,8 @@ _WIDTH = 110
 # which padding is worth a line.
 _LANES = 128
 _MUCH_PADDING = 0.1
+# How many parts of a step are named.
+_MOST_PARTS = 4
 
 
 def describe(plan: Mapping[str, Any]) -> str:
@@ -117,6 +119,7 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
         by_ground.setdefault(one["rests_on"], []).append(_NAMES[name])
     for ground, names in by_ground.items():
         yield f"Estimated ({', '.join(names)}) by {ground}."
+    yield from _most(plan)
     yield from _advice(plan)
     needs = plan["input"]
     if needs is None:
@@ -142,6 +145,20 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
                 f"{run['input_hours']:,.1f} hours: the input decides. Prepare the "
                 "files (--shorter-side, docs/data.md) or take fewer devices."
             )
+
+
+def _most(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Says which layers of a clone's step, or of the first one, to look at first."""
+    found = plan["programs"]
+    name = "clone" if "clone" in found else next(iter(found), None)
+    parts = found[name].get("parts") if name else None
+    if not name or not parts:
+        return
+    unit = "traffic" if found[name]["seconds_by"]["cycles"] is None else "cycles"
+    listed = "; ".join(
+        f"{100 * one['share']:.0f} % {one['part']}" for one in parts[:_MOST_PARTS]
+    )
+    yield f"Most {unit} ({_NAMES[name]}): {displayable(listed)}."
 
 
 def _advice(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from clonalnet_jax.planning.targets import parse_topology
 def contents(**changed):
     of_nothing = {
         "launches": 1, "fusions": 0, "copies": 0, "traffic": 0, "padding": {},
-        "cycles": None, "collectives": [],
+        "cycles": None, "parts": {}, "collectives": [],
     }  # fmt: skip
     return Contents(**{**of_nothing, **changed})
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from clonalnet_jax.models import create_model
 from clonalnet_jax.planning.hlo import (
     Collective,
     Contents,
@@ -178,6 +179,50 @@ def test_a_branch_that_may_be_taken_counts():
     assert both.launches > alone.launches
 
 
+@pytest.mark.parametrize(
+    ("traced_in", "part"),
+    [
+        ("jvp(Net)/stages_0/blocks_12/mlp/fc1/dot", "Net/stages/blocks/mlp/fc"),
+        ("jvp(Net)/layer1_0/conv2/conv2/conv", "Net/layer/conv"),
+        ("transpose(jvp(Net))/layer1_0/bn1/add", "Net/layer/bn, backward"),
+        ("transpose(jvp(Net))/conv1/transpose()/conv", "Net/conv, backward"),
+        ("baseline/Net/blocks_3/attn/bqk,bkc->bqc/dot", "baseline/Net/blocks/attn"),
+        ("jvp(Net)/blocks_3/qkv/qkv._map/add", "Net/blocks/qkv"),
+        ("vmap(jit(_bernoulli))/jit(_uniform)/shift_left", "other"),
+        ("add", "other"),
+    ],
+)
+def test_a_part_is_a_layer_whatever_its_number(traced_in, part):
+    fused = "calls=%fused, backend_config"
+    source = fused.replace(
+        "back", f'metadata={{op_name="jit(step)/{traced_in}"}}, back'
+    )
+    parts = read_text(MODULE.replace(fused, source, 1)).parts
+    assert parts == ({"other": 507} if part == "other" else {part: 500, "other": 7})
+
+
+def test_where_cycles_are_unknown_parts_are_of_the_traffic():
+    found = read_text(MODULE.replace("estimated_cycles", "no_cycles"))
+    assert found.cycles is None
+    assert found.parts == {"other": found.traffic}
+
+
+def test_the_parts_of_a_real_step_are_those_of_its_network():
+    model = create_model("resnet8", 10, width=8)
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), images
+    )
+
+    def loss(variables, images):
+        return model.apply(variables, images, train=False).sum()
+
+    compiled = jax.jit(jax.grad(loss)).lower(variables, images).compile()
+    found = read_program(compiled)
+    assert sum(found.parts.values()) == found.traffic
+    assert {"ResNet/layer/conv", "ResNet/layer/conv, backward"} <= found.parts.keys()
+
+
 @pytest.mark.parametrize("turns", [1, 4, 9])
 def test_a_real_loop_moves_its_bytes_every_time(turns):
     def many(x):
@@ -194,12 +239,13 @@ def test_a_real_loop_moves_its_bytes_every_time(turns):
 def test_a_step_is_its_share_of_a_call(cycles):
     once = Contents(
         launches=7, fusions=3, copies=2, traffic=1000, padding={64: 10, 3: 2},
-        cycles=cycles, collectives=[Collective("all-reduce", "f32", 2, 400)],
+        cycles=cycles, parts={"head": 900, "other": 1},
+        collectives=[Collective("all-reduce", "f32", 2, 400)],
     )  # fmt: skip
     # A call of three steps, and an instruction beside its loop.
     call = Contents(
         launches=22, fusions=9, copies=6, traffic=3001, padding={64: 30, 3: 6},
-        cycles=cycles and 3 * cycles,
+        cycles=cycles and 3 * cycles, parts={"head": 2700, "other": 2},
         collectives=[Collective("all-reduce", "f32", 6, 1200)],
     )  # fmt: skip
     assert call.of_a_step(3) == once

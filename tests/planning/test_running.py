@@ -102,6 +102,22 @@ def test_padding_is_named_and_the_batch_that_has_none(
     assert ("--config.batch_size=512" in text) == ("has 16" in said)
 
 
+def test_the_parts_that_take_most_are_named(config, tmp_path, no_compiler):
+    config.plan.programs = ("baseline", "clone")
+    found = plan(config, tmp_path, "v5e:2x2")
+    assert "Most " not in describe(found)  # nothing was compiled
+    clone = found["programs"]["clone"]
+    names = ("conv, backward", "conv", "bn", "fc", "loss")
+    clone["parts"] = [
+        {"part": part, "share": share}
+        for part, share in zip(names, (0.4, 0.3, 0.1, 0.05, 0.04), strict=True)
+    ]
+    named = "(beside baseline): 40 % conv, backward; 30 % conv; 10 % bn; 5 % fc."
+    assert f"Most traffic {named}" in describe(found)
+    clone["seconds_by"]["cycles"] = 1e-3
+    assert f"Most cycles {named}" in describe(found)
+
+
 def test_imagenet_is_planned_without_its_data(tmp_path, capsys, no_compiler):
     config = imagenet.get_config()
     config.plan.programs = ("evaluation",)
@@ -129,6 +145,12 @@ def test_compiled_it_says_what_is_sent_and_whether_it_fits(
     clone, cached = found["programs"]["clone"], found["programs"]["cached"]
     assert clone["operations"] > cached["operations"]
     assert clone["traffic"] > cached["traffic"]
+    assert any(one["part"].startswith("baseline/") for one in clone["parts"])
+    assert not any(one["part"].startswith("baseline/") for one in cached["parts"])
+    assert (
+        f"Most traffic (beside baseline): {100 * clone['parts'][0]['share']:.0f} %"
+        in said
+    )
     gradients = found["networks"]["clone"]["parameter_bytes"]
     for step in (clone, cached):
         kinds = {one["kind"] for one in step["collectives"]}
