@@ -84,9 +84,8 @@ def main(argv: list[str]) -> int:
                 if not _wait_for(started, workdir, aim, seconds):
                     started.finish()
                     break
-                phase = _phase(workdir, started.left_over)
                 started.kill()
-                phases[phase] += 1
+                phases[aim] += 1
             found = _compare(reference, workdir)
             faults += [f"run {runs}: {fault}" for fault in found]
             say(f"run {runs}: {phases.total()} kills so far: {dict(phases)}")

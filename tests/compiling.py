@@ -1,20 +1,6 @@
-"""Programs that tests run once or twice, compiled soon, and what their text has."""
+"""What the text of compiled programs has."""
 
 import re
-from functools import partial
-
-import jax
-
-jit_quickly = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
-"""`jax.jit` for a large network: half the time of compiling it as it is trained, and a
-fifth of running it without, which compiles each of its operations for each shape.
-"""
 
 
 def conditions(text):

@@ -33,6 +33,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# A test's programs run for less than optimising them takes. What it starts as a process
+# of its own is compiled as users have it.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_collection_finish():

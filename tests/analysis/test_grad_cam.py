@@ -13,7 +13,6 @@ from clonalnet_jax.models import create_model, logits_and_features
 from clonalnet_jax.models.features import tap
 from clonalnet_jax.models.vit import VisionTransformer
 from clonalnet_jax.weights.structure import head_path
-from tests.compiling import jit_quickly
 from tests.marks import quickly
 
 CORNERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -104,7 +103,7 @@ def random_variables(model, rng, images):
 def look(model, variables, images, targets):
     """Features and heat map, compiled together."""
 
-    @jit_quickly
+    @jax.jit
     def both(variables, images):
         features = logits_and_features(model, variables, images)[1]
         return features, grad_cam(model, variables, images, targets)[1]
@@ -181,7 +180,7 @@ def test_a_transformer_looks_where_the_bright_patch_is():
     model, variables = bright_patch_transformer()
     cases = [corner_image(corner, 0, (32, 32, 3)) for corner in CORNERS]
     images, boxes = (jnp.array(values) for values in zip(*cases, strict=True))
-    logits, heat = jit_quickly(partial(grad_cam, model))(variables, images)
+    logits, heat = jax.jit(partial(grad_cam, model))(variables, images)
     assert logits.argmax(-1).tolist() == [1] * 4
     assert heat.shape == (4, 32, 32)
     assert peak_in_box(heat, boxes).all()

@@ -156,7 +156,7 @@ def test_an_array_of_jobs_is_gathered_by_the_program(tmp_path, tfds_dir):
             f"--config.seed={seed}",
             "--config.compare.seeds=1",
             "--config.compare.methods=('clone',)",
-            "--config.steps=30",
+            "--config.steps=2",  # as in docs/test_commands.py: compiled once
             "--config.baseline.min_top1=0",
             f"--workdir=runs/task{seed}",
         )

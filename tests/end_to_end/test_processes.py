@@ -93,10 +93,10 @@ def whole(start, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_six_kills_change_no_bit(tfds_dir, tmp_path):
+def test_kills_change_no_bit(tfds_dir, tmp_path):
     output = tmp_path / "kills.json"
     result = subprocess.run(
-        [sys.executable, "benchmarks/soak.py", "--kills=6", f"--output={output}"],
+        [sys.executable, "benchmarks/soak.py", "--kills=3", f"--output={output}"],
         cwd=ROOT,
         env={**os.environ, "TFDS_DATA_DIR": tfds_dir},
         capture_output=True,
@@ -105,8 +105,7 @@ def test_six_kills_change_no_bit(tfds_dir, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(output.read_text())
     assert found["faults"] == []
-    assert sum(found["kills"].values()) == 6
-    assert all(found["kills"][p] >= 1 for p in ("saving", "evaluating", "training"))
+    assert found["kills"] == {"saving": 1, "evaluating": 1, "training": 1}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import torch_bridge as bridge
 
 from clonalnet_jax.analysis.grad_cam import grad_cam
 from clonalnet_jax.models import create_model
-from tests.compiling import jit_quickly
 
 torch, torchvision, timm = bridge.import_torch()
 with warnings.catch_warnings():
@@ -60,7 +60,7 @@ def test_heat_maps_are_those_of_pytorch_grad_cam(name, record_property):
     with GradCAM(reference, [layer(reference)], reshape_transform=reshape) as cam:
         targets = [ClassifierOutputTarget(target) for target in TARGETS]
         expected = cam(bridge.nchw(torch, images), targets=targets)
-    _, heat = jit_quickly(lambda v, x: grad_cam(model, v, x, jnp.array(TARGETS)))(
+    _, heat = jax.jit(lambda v, x: grad_cam(model, v, x, jnp.array(TARGETS)))(
         variables, images
     )
     assert heat.shape == expected.shape

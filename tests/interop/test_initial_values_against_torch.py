@@ -7,7 +7,6 @@ import torch_bridge as bridge
 
 from clonalnet_jax.models.resnet import ResNet
 from clonalnet_jax.weights import from_torch
-from tests.compiling import jit_quickly
 
 torch, torchvision, _ = bridge.import_torch()
 import torch_pairs as pairs  # noqa: E402 - it needs torch, so only behind the skip
@@ -39,7 +38,7 @@ def samples(model, make_reference):
     def init(key):
         return model.init(key, images, train=False)
 
-    draw, shapes = jit_quickly(init), jax.eval_shape(init, jax.random.key(0))
+    draw, shapes = jax.jit(init), jax.eval_shape(init, jax.random.key(0))
     ours, theirs = [], []
     for seed in range(SEEDS):
         torch.manual_seed(seed)

@@ -21,7 +21,6 @@ import torch_pairs as pairs  # noqa: E402 - it needs torch, so only behind the s
 from torch.nn import functional as F  # noqa: E402
 
 from benchmarks import torch_networks  # noqa: E402
-from tests.compiling import jit_quickly  # noqa: E402
 
 # One of each, for sizes that strides do not divide.
 FAMILIES = (
@@ -36,7 +35,7 @@ GATED = ("mobilenet_v3", "efficientnet")
 
 def evaluate(model, variables, images):
     """Logits of our network."""
-    return jit_quickly(partial(model.apply, train=False))(variables, images)
+    return jax.jit(partial(model.apply, train=False))(variables, images)
 
 
 def logits_difference(name, size):
@@ -165,7 +164,7 @@ def our_steps(model, variables, batches):
     def prepare(batch, key):
         return batch["image"], batch["label"]
 
-    train_step = jit_quickly(steps.make_train_step(model, optimizer, loss_fn, prepare))
+    train_step = jax.jit(steps.make_train_step(model, optimizer, loss_fn, prepare))
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

@@ -8,7 +8,6 @@ from flax.traverse_util import flatten_dict
 
 from clonalnet_jax.models import create_model
 from clonalnet_jax.models.layers import narrow_normal, torch_default_bias
-from tests.compiling import jit_quickly
 
 
 def initial_params(name, *layers, **options):
@@ -20,7 +19,7 @@ def initial_params(name, *layers, **options):
         params = flatten_dict(model.init(key, images, train=False)["params"], sep="/")
         return [params[layer] for layer in layers]
 
-    return jit_quickly(init)(jax.random.key(0))
+    return jax.jit(init)(jax.random.key(0))
 
 
 def test_the_narrow_normal_distribution_is_as_wide_as_it_says():

@@ -20,7 +20,6 @@ from clonalnet_jax.models import (
 from clonalnet_jax.models.__main__ import main
 from clonalnet_jax.models.complexity import count_multiply_adds
 from clonalnet_jax.models.sizes import SIZES
-from tests.compiling import jit_quickly
 from tests.marks import quickly
 from tests.shallow import make_shallow
 
@@ -211,7 +210,7 @@ def test_padded_shortcuts_drop_pixels_and_surround_the_channels(rng, block, chan
     for name in ("scale", "bias"):
         zeros = jnp.zeros_like(variables["params"][block]["bn2"][name])
         variables["params"][block]["bn2"][name] = zeros
-    _, state = jit_quickly(
+    _, state = jax.jit(
         partial(model.apply, train=False, capture_intermediates=True, mutable=True)
     )(variables, images)
     seen = state["intermediates"]
@@ -270,7 +269,7 @@ def test_bfloat16_logits_are_near_those_of_float32(name, rng):
     _, variables = shapes(make_shallow(name, 10, **options))
     variables = jax.tree.map(partial(random_values, rng), variables)
     exact, rounded = (
-        jit_quickly(
+        jax.jit(
             partial(make_shallow(name, 10, **options, dtype=dtype).apply, train=False)
         )(variables, images).astype(jnp.float32)
         for dtype in ("float32", "bfloat16")
@@ -285,10 +284,10 @@ def test_features_explain_the_logits(name, rng):
     _, variables = shapes(model)
     assert set(variables) <= {"params", "batch_stats"}
     variables = jax.tree.map(partial(random_values, rng), variables)
-    logits, features, gradient = jit_quickly(
+    logits, features, gradient = jax.jit(
         lambda v, x: feature_gradient(model, v, x, lambda z: z[:, 3].sum())
     )(variables, images)
-    plain = jit_quickly(partial(model.apply, train=False))(variables, images)
+    plain = jax.jit(partial(model.apply, train=False))(variables, images)
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-6)
     assert gradient.shape == features.shape
     assert features.shape[0] == 2
@@ -386,11 +385,11 @@ def test_a_rate_drops_in_training_alone_and_the_key_decides_what(name, option, r
     variables = jax.tree.map(partial(random_values, rng), shapes(plain)[1])
 
     def evaluate(model):
-        return jit_quickly(partial(model.apply, train=False))(variables, images)
+        return jax.jit(partial(model.apply, train=False))(variables, images)
 
     def trainer(model):
         run = partial(model.apply, train=True, mutable=["batch_stats"])
-        compiled = jit_quickly(lambda v, x, key: run(v, x, rngs={"dropout": key})[0])
+        compiled = jax.jit(lambda v, x, key: run(v, x, rngs={"dropout": key})[0])
         return partial(compiled, variables, images)
 
     np.testing.assert_array_equal(evaluate(plain), evaluate(dropping))
@@ -419,7 +418,7 @@ def test_swins_windows_keep_apart_what_a_shift_brings_together(size, rng):
     images = jnp.array(rng.standard_normal((1, size, size, 4)), jnp.float32)
     variables = attention.init(jax.random.key(0), images)
     variables = jax.tree.map(partial(random_values, rng), variables)
-    run = jit_quickly(attention.apply)
+    run = jax.jit(attention.apply)
     before, after = run(variables, images), run(variables, images.at[0, 0, 0].add(1.0))
     changed = np.abs(np.asarray(after - before)).max((0, 3)) > 1e-5
     # The first window of a shifted image has the four pixels that the shift leaves.

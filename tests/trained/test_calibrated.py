@@ -22,7 +22,6 @@ from clonalnet_jax.training import story
 from clonalnet_jax.workdir.checkpoints import Meta
 from clonalnet_jax.workdir.directory import read_results
 from clonalnet_jax.workdir.saved_logits import read_logits
-from tests.compiling import jit_quickly
 from tests.marks import quickly
 
 
@@ -37,7 +36,7 @@ class Capped(nn.Module):
 
 def network_of(model, *, seed=0):
     shape = (32, 32, 3)
-    init = jit_quickly(
+    init = jax.jit(
         partial(model.init, train=False)
     )  # one program, not one an operation
     variables = init(jax.random.key(seed), jnp.zeros((1, *shape)))
@@ -54,7 +53,7 @@ def test_logits_are_divided_and_answers_stay(name, rng):
     images = jnp.asarray(rng.normal(size=(16, 32, 32, 3)), jnp.float32)
     folded = fold_temperature(network, 0.37)
     before, after = (
-        np.asarray(jit_quickly(partial(eval_logits, n.model))(n.variables, images))
+        np.asarray(jax.jit(partial(eval_logits, n.model))(n.variables, images))
         for n in (network, folded)
     )
     np.testing.assert_allclose(after, before / 0.37, rtol=1e-4, atol=1e-5)
@@ -84,7 +83,7 @@ def test_the_classifier_of_nnx_is_found(rng):
     images = jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)
     folded = fold_temperature(network, 0.5)
     before, after = (
-        np.asarray(jit_quickly(partial(eval_logits, n.model))(n.variables, images))
+        np.asarray(jax.jit(partial(eval_logits, n.model))(n.variables, images))
         for n in (network, folded)
     )
     np.testing.assert_allclose(after, 2 * before, rtol=1e-5)

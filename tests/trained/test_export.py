@@ -22,7 +22,6 @@ from clonalnet_jax.trained.export import describe, export, write_onnx
 from clonalnet_jax.trained.network import Network
 from clonalnet_jax.weights import from_torch, read_state_dict
 from clonalnet_jax.workdir.checkpoints import Meta
-from tests.compiling import jit_quickly
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_orbax_restores_without_us(trained, tmp_path):
     model = create_model(about["model"], 10, **about["options"])
     normalised = (images - about["mean"][0]) / about["std"][0]
     np.testing.assert_allclose(
-        jit_quickly(partial(model.apply, train=False))(variables, normalised),
+        jax.jit(partial(model.apply, train=False))(variables, normalised),
         logits,
         rtol=1e-4,
     )
@@ -103,7 +102,7 @@ FAMILIES = (
 def untrained(name, images):
     options = {"image_size": 32} if name.startswith("vit") else {}
     model = create_model(name, 4, **options)
-    init = jit_quickly(partial(model.init, train=False))
+    init = jax.jit(partial(model.init, train=False))
     meta = Meta(name, options, list("abcd"), [32, 32, 3], "clone")
     network = Network(model, init(jax.random.key(0), images), meta)
     return Classifier(network, (0.5,), (0.25,))
@@ -129,7 +128,7 @@ def test_onnx_takes_every_other_family(name, tmp_path):
     write_onnx(classifier, tmp_path / "net.onnx", describe(classifier))
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     (actual,) = session.run(None, {session.get_inputs()[0].name: images})
-    expected = jit_quickly(classifier.forward)(classifier.network.variables, images)
+    expected = jax.jit(classifier.forward)(classifier.network.variables, images)
     scale = float(jnp.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
 

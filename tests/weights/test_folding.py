@@ -7,7 +7,6 @@ import pytest
 
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.weights import fold_batch_norm
-from tests.compiling import jit_quickly
 from tests.marks import quickly
 
 SHAPE = (32, 32, 3)
@@ -56,8 +55,8 @@ def test_logits_are_the_same_and_batch_norms_are_gone(rng, name):
     assert count_norms(variables) == norms
     assert count_norms(folded) == norms - foldable
     images = jnp.asarray(rng.normal(size=(4, *SHAPE)), jnp.float32)
-    expected = jit_quickly(lambda v, x: eval_logits(model, v, x))(variables, images)
-    actual = jit_quickly(forward)(folded, images)
+    expected = jax.jit(lambda v, x: eval_logits(model, v, x))(variables, images)
+    actual = jax.jit(forward)(folded, images)
     np.testing.assert_allclose(
         actual, expected, rtol=0, atol=1e-4 * float(jnp.abs(expected).max())
     )

@@ -12,7 +12,6 @@ import clonalnet_jax as cn
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.weights import to_torch
 from clonalnet_jax.weights.preprocessing import follow_weights, preprocessing_of
-from tests.compiling import jit_quickly
 
 # As timm/resnet18.a1_in1k and microsoft/resnet-50 have them on the hub.
 TIMM = {
@@ -174,7 +173,7 @@ def test_without_weights_it_is_refused():
 @pytest.mark.slow
 def test_a_run_keeps_the_values(tmp_path, tfds_dir, one_device, two_blocks):
     model = cn.create_model("resnet8", 10, width=4)
-    init = jit_quickly(partial(model.init, train=False))
+    init = jax.jit(partial(model.init, train=False))
     variables = init(jax.random.key(0), np.zeros((1, 8, 8, 1)))
     save_file(to_torch(variables), tmp_path / "model.safetensors")
     content = {"input_size": [1, 8, 8], "mean": [0.25], "std": [0.5], "crop_pct": 1}
