@@ -210,10 +210,9 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         key = row["network"], row["batch_of_device"], row["dtype"], row["options"]
         groups.setdefault(key, {})[row["step"]] = row
-    for (network, batch, dtype, options), steps in groups.items():
+    for steps in groups.values():
         values = {name: _figure(row, on_tpu) for name, row in steps.items()}
         plain = values.get("baseline")
-        title = f"{network}, {batch}, {dtype}" + (f", {options}" if options else "")
         cells = [
             *(_number(values.get(name)) for name in STEPS),
             _ratio(values.get("clone"), plain),
@@ -222,7 +221,26 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             *(_gib(steps.get(name)) for name in STEPS[:2]),
             _sent(steps.get("baseline")),
         ]
+        title = _title(next(iter(steps.values())))
         yield f"| {title} | " + " | ".join(cells) + " |"
+    if any(row.get("parts") for row in rows):
+        yield ""
+        yield "| network, images a device | step | most of its " + (
+            "cycles |" if on_tpu else "traffic |"
+        )
+        yield "|---|---|---|"
+    for row in rows:
+        if row.get("parts"):
+            yield f"| {_title(row)} | {row['step']} | {_most(row['parts'])} |"
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    options = f", {row['options']}" if row["options"] else ""
+    return f"{row['network']}, {row['batch_of_device']}, {row['dtype']}{options}"
+
+
+def _most(parts: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{100 * one['share']:.0f} % {one['part']}" for one in parts[:6])
 
 
 def _figure(row: Mapping[str, Any], on_tpu: bool) -> float | None:
