@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clonalnet_jax.models import create_model
 from clonalnet_jax.models.attention import Projections, attend, attention_in_parts
+from tests.shallow import make_shallow
 
 BATCH, QUERIES, KEYS, HEADS, CHANNELS = 2, 5, 7, 3, 4
 
@@ -114,7 +114,7 @@ def test_queries_keys_and_values_come_of_one_product_or_three(in_parts):
     [("vit_small_patch16_224", {"image_size": 32}), ("swin_t", {})],
 )
 def test_a_network_is_the_same_in_either_form(name, options):
-    model = create_model(name, 5, **options)
+    model = make_shallow(name, 5, **options)
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
 
     def traced(in_parts):
