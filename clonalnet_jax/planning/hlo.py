@@ -37,6 +37,8 @@ _TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _NUMBERED = re.compile(r"(_?\d+)+$")
+# What is no layer in a path of sources: calls of functions, methods, einsums and loops.
+_CALL = re.compile(r".*[(.>].*|while|body|closed_call|")
 
 
 class Instruction(NamedTuple):
@@ -331,8 +333,7 @@ def _part(line: str) -> str:
         backward |= name.startswith("transpose(")
         name = name.removeprefix("transpose(").removeprefix("jvp(").rstrip(")")
         name = _NUMBERED.sub("", name)
-        # Without calls of functions, methods and einsums, nor a layer's of its own.
-        if name and not re.search(r"[(.>]", name) and names[-1:] != [name]:
+        if not _CALL.fullmatch(name) and names[-1:] != [name]:
             names.append(name)
     return "/".join(names or ["other"]) + backward * ", backward"
 

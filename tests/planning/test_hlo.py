@@ -189,6 +189,7 @@ def test_a_branch_that_may_be_taken_counts():
         ("baseline/Net/blocks_3/attn/bqk,bkc->bqc/dot", "baseline/Net/blocks/attn"),
         ("jvp(Net)/blocks_3/qkv/qkv._map/add", "Net/blocks/qkv"),
         ("vmap(jit(_bernoulli))/jit(_uniform)/shift_left", "other"),
+        ("while/body/closed_call/jvp(Net)/fc/add", "Net/fc"),
         ("add", "other"),
     ],
 )
