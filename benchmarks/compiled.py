@@ -32,6 +32,7 @@ from clonalnet_jax.planning.hlo import Contents, read_program
 from clonalnet_jax.planning.programs import Shapes
 from clonalnet_jax.planning.running import compile_for, plan
 from clonalnet_jax.planning.targets import find_devices, parse_topology
+from clonalnet_jax.planning.words import list_parts
 from clonalnet_jax.runtime import partition, processes
 from clonalnet_jax.workdir.files import write_atomically
 
@@ -223,24 +224,20 @@ def _table(topology: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ]
         title = _title(next(iter(steps.values())))
         yield f"| {title} | " + " | ".join(cells) + " |"
-    if any(row.get("parts") for row in rows):
+    told = [row for row in rows if row.get("parts")]
+    if told:
         yield ""
         yield "| network, images a device | step | most of its " + (
             "cycles |" if on_tpu else "traffic |"
         )
         yield "|---|---|---|"
-    for row in rows:
-        if row.get("parts"):
-            yield f"| {_title(row)} | {row['step']} | {_most(row['parts'])} |"
+    for row in told:
+        yield f"| {_title(row)} | {row['step']} | {list_parts(row['parts'], 6)} |"
 
 
 def _title(row: Mapping[str, Any]) -> str:
     options = f", {row['options']}" if row["options"] else ""
     return f"{row['network']}, {row['batch_of_device']}, {row['dtype']}{options}"
-
-
-def _most(parts: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{100 * one['share']:.0f} % {one['part']}" for one in parts[:6])
 
 
 def _figure(row: Mapping[str, Any], on_tpu: bool) -> float | None:

@@ -228,11 +228,11 @@ def _look(
 
 def _shares(parts: Mapping[str, int]) -> list[dict[str, Any]]:
     """What each part takes of them all, without what takes next to nothing."""
-    shares = {part: cost / sum(parts.values()) for part, cost in parts.items()}
+    whole = sum(parts.values())
     return [
-        {"part": part, "share": round(share, 3)}
-        for part, share in shares.items()
-        if share >= 0.01
+        {"part": part, "share": round(cost / whole, 3)}
+        for part, cost in parts.items()
+        if cost >= 0.01 * whole
     ]
 
 

@@ -1,7 +1,7 @@
 """The words of a plan: what `running.plan` found, for somebody who will pay for it."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +35,21 @@ def describe(plan: Mapping[str, Any]) -> str:
       Lines of text.
     """
     return "\n".join([*_head(plan), "", _table(plan), "", *_follows(plan)])
+
+
+def list_parts(parts: Sequence[Mapping[str, Any]], most: int) -> str:
+    """Lists the parts of a program that take most of it.
+
+    Args:
+      parts: The `parts` of one of the plan's programs.
+      most: The number of parts that are listed, at most.
+
+    Returns:
+      Their shares in percent and their names, on one line.
+    """
+    return "; ".join(
+        f"{100 * one['share']:.0f} % {displayable(one['part'])}" for one in parts[:most]
+    )
 
 
 def _head(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -149,16 +164,13 @@ def _follows(plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _most(plan: Mapping[str, Any]) -> Iterator[str]:
     """Says which layers of a clone's step, or of the first one, to look at first."""
-    found = plan["programs"]
-    name = "clone" if "clone" in found else next(iter(found), None)
-    parts = found[name].get("parts") if name else None
-    if not name or not parts:
+    known = {name: one for name, one in plan["programs"].items() if one.get("parts")}
+    if not known:
         return
-    unit = "traffic" if found[name]["seconds_by"]["cycles"] is None else "cycles"
-    listed = "; ".join(
-        f"{100 * one['share']:.0f} % {one['part']}" for one in parts[:_MOST_PARTS]
-    )
-    yield f"Most {unit} ({_NAMES[name]}): {displayable(listed)}."
+    name = "clone" if "clone" in known else next(iter(known))
+    unit = "traffic" if known[name]["seconds_by"]["cycles"] is None else "cycles"
+    listed = list_parts(known[name]["parts"], _MOST_PARTS)
+    yield f"Most {unit} ({_NAMES[name]}): {listed}."
 
 
 def _advice(plan: Mapping[str, Any]) -> Iterator[str]:

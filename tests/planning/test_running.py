@@ -116,6 +116,12 @@ def test_the_parts_that_take_most_are_named(config, tmp_path, no_compiler):
     assert f"Most traffic {named}" in describe(found)
     clone["seconds_by"]["cycles"] = 1e-3
     assert f"Most cycles {named}" in describe(found)
+    # Each name is whole, however long the line gets.
+    for one in clone["parts"]:
+        one["part"] = f"VisionTransformer/blocks/attention/{one['part']}"
+    text = describe(found)
+    assert all(one["part"] in text for one in clone["parts"][:4])
+    assert clone["parts"][4]["part"] not in text
 
 
 def test_imagenet_is_planned_without_its_data(tmp_path, capsys, no_compiler):

@@ -36,9 +36,8 @@ class Capped(nn.Module):
 
 def network_of(model, *, seed=0):
     shape = (32, 32, 3)
-    init = jax.jit(
-        partial(model.init, train=False)
-    )  # one program, not one an operation
+    # One program, not one an operation.
+    init = jax.jit(partial(model.init, train=False))
     variables = init(jax.random.key(seed), jnp.zeros((1, *shape)))
     names = [str(k) for k in range(5)]
     meta = Meta("", {}, names, list(shape), "clone", 1, "")
