@@ -56,6 +56,9 @@ def settle(torch, module, images):
             layer.momentum = 1.0
     with torch.no_grad():
         module.train()(nchw(torch, images))
+    for name, buffer in module.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()  # Flax counts no batches, so nothing is to come back
 
 
 def variables_of(reference, model, images):
