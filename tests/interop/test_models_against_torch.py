@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,41 +38,44 @@ def evaluate(model, variables, images):
     return jax.jit(partial(model.apply, train=False))(variables, images)
 
 
-def logits_difference(name, size):
-    model, reference = pairs.make_pair(name, size, num_classes=1000)
+def logits_difference(name, sizes):
+    """The largest over images of these sizes."""
+    model, reference = pairs.make_pair(name, sizes[0], num_classes=1000)
     bridge.randomise(torch, reference)
-    images = bridge.random_images(size)
+    batches = [bridge.random_images(size) for size in sizes]
     if name.startswith(GATED):
-        bridge.settle(torch, reference, images)
-    variables = bridge.variables_of(reference, model, images)
-    with torch.no_grad():
-        expected = reference.eval()(bridge.nchw(torch, images)).numpy()
+        bridge.settle(torch, reference, batches[0])
+    reference.eval()
+    variables = bridge.variables_of(reference, model, batches[0])
     # And back, bit for bit: every tensor of the reference is there and no other.
     state = {name: x.numpy() for name, x in reference.state_dict().items()}
-    chex.assert_trees_all_equal(dict(to_torch(variables)), state)
-    # The images must matter by more than is tolerated, or agreement would say little.
-    assert np.ptp(expected, axis=0).max() > 10 * TOLERANCE * np.abs(expected).max()
-    return bridge.relative_difference(evaluate(model, variables, images), expected)
+    back = dict(to_torch(variables))
+    assert back.keys() == state.keys()
+    assert not [name for name in state if not np.array_equal(back[name], state[name])]
+    differences = []
+    for images in batches:
+        with torch.no_grad():
+            expected = reference(bridge.nchw(torch, images)).numpy()
+        # They must matter by more than is tolerated, or agreement would say little.
+        assert np.ptp(expected, 0).max() > 10 * TOLERANCE * np.abs(expected).max()
+        logits = evaluate(model, variables, images)
+        differences.append(bridge.relative_difference(logits, expected))
+    return max(differences)
 
 
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [(name, 224) for name in pairs.IMAGENET] + [(name, 197) for name in FAMILIES],
-)
-def test_logits_of_imagenet_networks(name, size, record_property):
-    difference = logits_difference(name, size)
+@pytest.mark.parametrize("name", pairs.IMAGENET)
+def test_logits_of_imagenet_networks(name, record_property):
+    sizes = (224, 197) if name in FAMILIES else (224,)
+    difference = logits_difference(name, sizes)
     record_property("relative_difference", difference)
     assert difference < TOLERANCE
 
 
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [(name, size) for name in pairs.SMALL for size in (32, 37)]
+@pytest.mark.parametrize("name", pairs.SMALL)
+def test_logits_of_small_image_networks(name, record_property):
     # The one network with a rule of its own for Tiny-ImageNet's size.
-    + [("vgg8", 64)],
-)
-def test_logits_of_small_image_networks(name, size, record_property):
-    difference = logits_difference(name, size)
+    sizes = (32, 37, 64) if name == "vgg8" else (32, 37)
+    difference = logits_difference(name, sizes)
     record_property("relative_difference", difference)
     assert difference < TOLERANCE
 
@@ -188,9 +190,11 @@ def test_sgd_gives_the_same_network(name, record_property):
         model = model.clone(dtype=jnp.float64)
         bridge.randomise(torch, reference).double()
         rng = np.random.default_rng(0)
+        # Nor is XLA fast at grouped convolutions in float64, of which these are full.
+        side = 16 if name.startswith(("shufflenet", "mobilenet_v2_half")) else 32
         batches = [
             {
-                "image": rng.standard_normal((4, 32, 32, 3)),
+                "image": rng.standard_normal((4, side, side, 3)),
                 "label": rng.integers(10, size=4, dtype=np.int32),
             }
             # The momentum counts from the second step on. It is the same for all, and
