@@ -12,6 +12,7 @@ from clonalnet_jax.data.reader import Reader
 from clonalnet_jax.data.records import StoredImage
 from clonalnet_jax.data.sources import Images, UnreadableImageError
 from clonalnet_jax.errors import UserError
+from tests.marks import quickly
 
 SHAPE = (4, 4, 3)
 
@@ -105,7 +106,7 @@ def test_a_resumed_run_sees_what_the_whole_one_would_have(start, threads):
     assert_same(resumed, batches()[start:])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", quickly([1, 2], [2]))
 def test_workers_change_nothing(workers):
     assert_same(batches(loading=make_loading(workers=workers)), batches())
 

@@ -206,6 +206,7 @@ def test_no_path_is_told_what_to_give():
         open_splits(config)
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_them(tmp_path, one_device, two_blocks):
     bright = [
         member

@@ -111,7 +111,11 @@ def test_queries_keys_and_values_come_of_one_product_or_three(in_parts):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("vit_small_patch16_224", {"image_size": 32}), ("swin_t", {})],
+    # The windows of swin_t have tests of their own, above.
+    [
+        ("vit_small_patch16_224", {"image_size": 32}),
+        pytest.param("swin_t", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_network_is_the_same_in_either_form(name, options):
     model = make_shallow(name, 5, **options)

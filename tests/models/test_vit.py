@@ -35,6 +35,7 @@ def test_only_what_is_cheap_is_filled_up(image_size, dtype, wanted, tokens):
     assert max(map(int, re.findall(r"\[3,(\d+),8\]", program))) == tokens
 
 
+@pytest.mark.slow
 def test_filling_changes_neither_logits_nor_gradients_nor_features(monkeypatch):
     model = vit.VisionTransformer(5, width=8, num_heads=2, depth=2, image_size=32)
     rng = np.random.default_rng(0)

@@ -135,6 +135,7 @@ def test_where_classes_are_split_no_logits_travel(config, tmp_path):
     assert largest <= 1.2 * 4 * head / 2 + 4 * classes
 
 
+@pytest.mark.slow
 def test_devices_that_share_classes_have_images_of_their_own(config, tmp_path):
     def operations(model):
         config.partition.model = model

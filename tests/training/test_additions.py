@@ -94,6 +94,7 @@ def test_what_was_added_trains(one_device, two_blocks, tmp_path, monkeypatch):
     assert all(np.isfinite(row["nll"]) for row in results.values())
 
 
+@pytest.mark.slow
 def test_what_replaces_an_addition_is_used(
     one_device, two_blocks, tmp_path, tfds_dir, monkeypatch
 ):
