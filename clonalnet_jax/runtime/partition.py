@@ -6,7 +6,7 @@ All other modules do without knowing how many devices there are.
 import collections
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import chex
 import jax
@@ -18,6 +18,7 @@ from clonalnet_jax.errors import UserError
 from clonalnet_jax.runtime.retracing import made_once
 from clonalnet_jax.runtime.splitting import shard_state as shard_state
 
+P = ParamSpec("P")
 T = TypeVar("T")
 AddUp = Callable[..., jax.Array]
 """See `models.wide_gradients`."""
@@ -59,6 +60,29 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
         )
     grid = np.asarray(devices).reshape(-1, model)
     return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def without_callers_mesh(function: Callable[P, T]) -> Callable[P, T]:
+    """Lets a function run as if its caller had set no mesh with `jax.set_mesh`.
+
+    What it computes lies on a mesh of its own, and JAX refuses two meshes in one
+    operation.
+
+    Args:
+      function: A function that is called outside of `jit`, and no generator.
+
+    Returns:
+      The function, after which the caller's mesh is what it was.
+    """
+
+    @functools.wraps(function)
+    def without(*args: P.args, **kwargs: P.kwargs) -> T:
+        if jax.sharding.get_abstract_mesh().empty:
+            return function(*args, **kwargs)
+        with jax.set_mesh(None):
+            return function(*args, **kwargs)
+
+    return without
 
 
 def platform(mesh: Mesh) -> str:

@@ -32,7 +32,7 @@ class FrozenFunction:
     Attributes:
       function: `(variables, images) -> logits`; of images alone without variables.
       variables: A pytree of arrays, or None.
-      mesh: The mesh that the function is traced under, empty for most.
+      mesh: The mesh, of one device, that it is traced under; empty for most.
     """
 
     function: Callable[..., Any]
@@ -101,7 +101,8 @@ def frozen(function: Callable[..., Any], variables: Any = None) -> FrozenFunctio
     `evaluate` and the report need none of its code.
 
     A network that asks for a mesh, such as those of `jax-image-models`, is made and
-    frozen under `jax.set_mesh` of one device.
+    frozen under `jax.set_mesh`. It is traced for one device, and the program has a mesh
+    of its own.
 
     Args:
       function: `(variables, images) -> logits`, in evaluation mode. Images are float32
@@ -113,4 +114,22 @@ def frozen(function: Callable[..., Any], variables: Any = None) -> FrozenFunctio
     Returns:
       The baseline, for `train` and `compare`.
     """
-    return FrozenFunction(function, variables, jax.sharding.get_mesh())
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        one = np.asarray(jax.local_devices()[:1]).reshape((1,) * len(mesh.axis_names))
+        mesh = Mesh(one, mesh.axis_names)
+    return FrozenFunction(function, jax.tree.map(_without_mesh, variables), mesh)
+
+
+def _without_mesh(leaf: Any) -> Any:
+    """Takes to the host what is split over devices of this process.
+
+    Its type names the caller's mesh, wherever it is put.
+    """
+    split = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+    if not split or not leaf.is_fully_addressable:
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data: Any = np.asarray(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return np.asarray(leaf)

@@ -1,6 +1,7 @@
 """Classifies image files, and says which categories confuse the baseline on them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,8 +55,9 @@ def predict_files(
       paths: Files, and folders, which are searched through.
       run: Name of the network.
 
-    Yields:
-      A prediction for each file, in order; files that cannot be read are among them.
+    Returns:
+      A prediction for each file, in order, one batch of files after the other. Files
+      that cannot be read are among them.
 
     Raises:
       UserError: There are no images, or a network cannot be read.
@@ -68,8 +70,9 @@ def predict_files(
     forward = [jax.jit(network.forward) for network in networks]
     shape = networks[0].network.meta.image_shape
     reader = make_reader(config.data, channels=shape[-1])
-    for start in range(0, len(files), _BATCH):
-        chunk = files[start : start + _BATCH]
+
+    @partition.without_callers_mesh
+    def classify(chunk: Sequence[Path]) -> list[Prediction]:
         loaded = [_load(path, shape, reader) for path in chunk]
         good = [image for image in loaded if isinstance(image, np.ndarray)]
         # Every batch has the same size, so that only one program is compiled.
@@ -82,12 +85,15 @@ def predict_files(
         probabilities = np.asarray(jax.nn.softmax(logits[0]))
         shares = np.asarray(jax.nn.softmax(logits[1] / config.loss.temperature))
         rows = iter(zip(probabilities, shares, strict=True))
-        for path, image in zip(chunk, loaded, strict=True):
-            if isinstance(image, str):
-                yield Prediction(path, [], [], image)
-            else:
-                top, confusing = next(rows)
-                yield _prediction(path, networks[0], top, confusing)
+        return [
+            Prediction(path, [], [], image)
+            if isinstance(image, str)
+            else _prediction(path, networks[0], *next(rows))
+            for path, image in zip(chunk, loaded, strict=True)
+        ]
+
+    chunks = (files[start : start + _BATCH] for start in range(0, len(files), _BATCH))
+    return chain.from_iterable(map(classify, chunks))
 
 
 def _prediction(
