@@ -73,7 +73,7 @@ def multi_warm_labels(
     return expected_weights(
         own,
         targets,
-        set_size=jnp.sum(own, axis=-1, keepdims=True),
+        set_size=jnp.sum(own, axis=-1, keepdims=True, dtype=targets.dtype),
         inside=jnp.sum(jnp.where(own, targets, 0.0), axis=-1, keepdims=True),
         outside=jnp.sum(jnp.where(own, 0.0, targets), axis=-1, keepdims=True),
     )
@@ -92,7 +92,7 @@ def expected_weights(
     own: Bool[Array, "... classes"],
     targets: Float[Array, "... classes"],
     *,
-    set_size: Num[Array, "... 1"],
+    set_size: Float[Array, "... 1"],
     inside: Float[Array, "... 1"],
     outside: Float[Array, "... 1"],
 ) -> Float[Array, "... classes"]:

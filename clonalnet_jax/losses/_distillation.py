@@ -82,8 +82,8 @@ def decoupled_distillation_loss(
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     student, teacher = promote(student_logits, teacher_logits)
     targets = as_distribution(labels, student)
-    classes = jnp.arange(student.shape[-1])
-    is_target = classes == jnp.argmax(targets, axis=-1)[..., None]
+    likeliest = jnp.argmax(targets, axis=-1)
+    is_target = jax.nn.one_hot(likeliest, student.shape[-1], dtype=bool)
     s_split, s_rest = _decouple(student / temperature, is_target)
     t_split, t_rest = _decouple(jax.lax.stop_gradient(teacher) / temperature, is_target)
     target = jnp.sum(jnp.exp(t_split) * (t_split - s_split), axis=-1)
@@ -213,7 +213,7 @@ def _correlation(
     x, y = (a - jnp.mean(a, axis=-1, keepdims=True) for a in (x, y))
     squares = [jnp.sum(jnp.square(a), axis=-1) for a in (x, y)]
     # A square root has no gradient at 0.
-    norms = [jnp.sqrt(jnp.where(s > 0, s, 1.0)) * (s > 0) for s in squares]
+    norms = [jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1.0)), 0.0) for s in squares]
     return jnp.sum(x * y, axis=-1) / (norms[0] * norms[1] + 1e-8)
 
 

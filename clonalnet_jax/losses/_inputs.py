@@ -31,8 +31,8 @@ def promote(*logits: Float[Array, "... classes"]) -> list[Float[Array, "... clas
             )
         if array.ndim == 0:
             raise ValueError("logits are a scalar; expected shape [..., classes].")
-    dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
-    return [x.astype(dtype) for x in arrays]
+    double = any(x.dtype == jnp.float64 for x in arrays)
+    return [x.astype(jnp.float64 if double else jnp.float32) for x in arrays]
 
 
 def as_distribution(
