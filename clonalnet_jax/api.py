@@ -99,7 +99,7 @@ def config(name: StrPath = "default", **changes: Any) -> ConfigDict:
     return changed(load_config(os.fspath(name)), changes)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def train(
     config: ConfigDict | StrPath,
     workdir: StrPath,
@@ -131,7 +131,7 @@ def train(
     return Results(story.train(resolved, workdir, force_config=force_config), workdir)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def evaluate(workdir: StrPath, config: ConfigDict | StrPath | None = None) -> Results:
     """Measures every network of a workdir once more, from its checkpoint.
 
@@ -149,7 +149,7 @@ def evaluate(workdir: StrPath, config: ConfigDict | StrPath | None = None) -> Re
     return Results(story.evaluate(_config(config, workdir), workdir), workdir)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def compare(
     config: ConfigDict | StrPath,
     workdir: StrPath,
@@ -178,7 +178,7 @@ def compare(
     return running.compare(_with_baseline(resolved, workdir, baseline), workdir)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def tune(
     config: ConfigDict | StrPath,
     workdir: StrPath,
@@ -207,7 +207,7 @@ def tune(
     return running.tune(_with_baseline(resolved, workdir, baseline), workdir)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def load(workdir: StrPath, run: str = "clone") -> Classifier:
     """Loads a trained network, ready to predict.
 
@@ -226,7 +226,7 @@ def load(workdir: StrPath, run: str = "clone") -> Classifier:
     return load_classifier(_saved_config(workdir), workdir, run, mesh)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def predict(
     workdir: StrPath, images: StrPath | Sequence[StrPath], run: str = "clone"
 ) -> Iterator[Prediction]:
@@ -250,7 +250,7 @@ def predict(
     return predict_files(_saved_config(workdir), workdir, paths, run=run)
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def export(
     workdir: StrPath,
     run: str = "clone",
@@ -284,7 +284,7 @@ def export(
     )
 
 
-@partition.without_callers_mesh
+@partition.in_own_context
 def write_report(workdir: StrPath, run: str = "clone") -> Path:
     """Writes `report/index.html`, one page that shows whether a run wins, and why.
 

@@ -4,6 +4,7 @@ All other modules do without knowing how many devices there are.
 """
 
 import collections
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -62,27 +63,30 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, model: int = 1) ->
     return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
-def without_callers_mesh(function: Callable[P, T]) -> Callable[P, T]:
-    """Lets a function run as if its caller had set no mesh with `jax.set_mesh`.
+def in_own_context(function: Callable[P, T]) -> Callable[P, T]:
+    """Lets a function run as if its caller had not changed what JAX does.
 
-    What it computes lies on a mesh of its own, and JAX refuses two meshes in one
-    operation.
+    What it computes lies on a mesh of its own, and JAX refuses a second one, of
+    `jax.set_mesh`, in the same operation. Flax and optax rely on promotions, which
+    a caller may have forbidden in code of their own.
 
     Args:
       function: A function that is called outside of `jit`, and no generator.
 
     Returns:
-      The function, after which the caller's mesh is what it was.
+      The function, after which all is as it was.
     """
 
     @functools.wraps(function)
-    def without(*args: P.args, **kwargs: P.kwargs) -> T:
-        if jax.sharding.get_abstract_mesh().empty:
-            return function(*args, **kwargs)
-        with jax.set_mesh(None):
+    def within(*args: P.args, **kwargs: P.kwargs) -> T:
+        with contextlib.ExitStack() as context:
+            context.enter_context(jax.numpy_dtype_promotion("standard"))
+            context.enter_context(jax.numpy_rank_promotion("allow"))
+            if not jax.sharding.get_abstract_mesh().empty:
+                context.enter_context(jax.set_mesh(None))
             return function(*args, **kwargs)
 
-    return without
+    return within
 
 
 def platform(mesh: Mesh) -> str:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from clonalnet_jax.errors import UserError, unknown_name
 from clonalnet_jax.models import create_model, eval_logits
 from clonalnet_jax.models.import_paths import is_frozen
-from clonalnet_jax.runtime.partition import without_callers_mesh
+from clonalnet_jax.runtime.partition import in_own_context
 from clonalnet_jax.runtime.precision import refuse_x64
 from clonalnet_jax.trained.calibrated import fold_temperature
 from clonalnet_jax.trained.network import Network, load_network
@@ -55,7 +55,7 @@ class Classifier:
         """Shape of an image: `(height, width, channels)`."""
         return tuple(self.network.meta.image_shape)
 
-    @without_callers_mesh
+    @in_own_context
     def predict(self, images: Num[ArrayLike, "b h w *c"]) -> Float[np.ndarray, "b k"]:
         """Computes the probability of every class.
 
@@ -71,7 +71,7 @@ class Classifier:
         """
         return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
 
-    @without_callers_mesh
+    @in_own_context
     def logits(self, images: Num[ArrayLike, "b h w *c"]) -> Float[np.ndarray, "b k"]:
         """Computes the logit of every class; many images are taken in batches.
 

@@ -71,7 +71,7 @@ def predict_files(
     shape = networks[0].network.meta.image_shape
     reader = make_reader(config.data, channels=shape[-1])
 
-    @partition.without_callers_mesh
+    @partition.in_own_context
     def classify(chunk: Sequence[Path]) -> list[Prediction]:
         loaded = [_load(path, shape, reader) for path in chunk]
         good = [image for image in loaded if isinstance(image, np.ndarray)]

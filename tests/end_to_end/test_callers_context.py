@@ -1,4 +1,4 @@
-"""A caller who has set a mesh with `jax.set_mesh`, and what is called meanwhile."""
+"""A caller who has set a mesh, or forbidden promotions, and what is called then."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ KINDS = (AxisType.Explicit, AxisType.Auto)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_workdir_does_not_see_it(
+def test_a_workdir_does_not_see_a_mesh(
     kind, digits_config, one_device, two_blocks, tmp_path
 ):
     config, workdir = digits_config, tmp_path / "run"
@@ -42,7 +42,7 @@ def test_a_workdir_does_not_see_it(
 
 
 @pytest.mark.parametrize("kind", quickly(KINDS, KINDS[:1]))
-def test_arrays_on_it_are_data_and_a_baseline(
+def test_arrays_on_a_mesh_are_data_and_a_baseline(
     kind, digits_config, one_device, two_blocks, tmp_path
 ):
     rng = np.random.default_rng(0)
@@ -69,3 +69,13 @@ def test_arrays_on_it_are_data_and_a_baseline(
         )
         assert results.clone.predict(arrays[0]).shape == (64, 10)
         assert jax.sharding.get_mesh() == mesh
+
+
+@pytest.mark.slow
+def test_promotions_may_be_forbidden(digits_config, one_device, two_blocks, tmp_path):
+    digits_config.steps = 2
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        results = cn.train(digits_config, tmp_path)
+        assert results.clone.predict(np.zeros((1, 8, 8, 1))).shape == (1, 10)
+        with pytest.raises(ValueError, match="promotion"):
+            _ = jnp.ones(1, jnp.int32) + jnp.ones(1)
