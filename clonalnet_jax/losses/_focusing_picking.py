@@ -79,8 +79,9 @@ def focusing_picking_loss(
 
     It computes `focusing_picking_definition`, but has its gradient in closed form. The
     gradient needs only the logits and sums over their rows, so that nothing else of
-    size `[..., C]` is kept for the backward pass. Reverse mode works in any order
-    (`jax.grad`, `jax.vjp`); forward mode (`jax.jvp`) does not.
+    size `[..., C]` is kept for the backward pass. Reverse mode comes first (`jax.grad`,
+    `jax.vjp`); its result can be differentiated in either (`jax.hessian`). Forward mode
+    alone (`jax.jvp`) is for the definition.
 
     The paper has integer labels. If labels are distributions, the target of the
     attention term is its expectation over the label, which is our own extension; see

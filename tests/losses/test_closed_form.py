@@ -128,11 +128,14 @@ def test_the_gradient_can_be_differentiated_again(rng, soft):
         z = jnp.asarray(z)
         _, vjp = jax.vjp(gradient, z)
         (curvature,) = vjp(jnp.asarray(direction))
+        # As jax.hessian does it.
+        _, forward = jax.jvp(gradient, (z,), (jnp.asarray(direction),))
         h = 1e-5
         change = gradient(z + h * direction) - gradient(z - h * direction)
         change = change / (2 * h)
     # The Hessian is symmetric.
     np.testing.assert_allclose(curvature, change, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(forward, curvature, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
