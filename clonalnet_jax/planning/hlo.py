@@ -36,7 +36,8 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
-_NUMBERED = re.compile(r"(_?\d+)+$")
+# A class keeps its own number, as MobileNetV2 does, and loses that of an instance.
+_NUMBERED = re.compile(r"(?<![A-Z\d])\d+(_\d+)*$|(_\d+)+$")
 # What is no layer in a path of sources: calls of functions, methods, einsums and loops.
 _CALL = re.compile(r".*[(.>].*|while|body|closed_call|")
 

@@ -184,6 +184,7 @@ def test_a_branch_that_may_be_taken_counts():
     [
         ("jvp(Net)/stages_0/blocks_12/mlp/fc1/dot", "Net/stages/blocks/mlp/fc"),
         ("jvp(Net)/layer1_0/conv2/conv2/conv", "Net/layer/conv"),
+        ("jvp(NetV2)/features_3/Conv_1/conv", "NetV2/features/Conv"),
         ("transpose(jvp(Net))/layer1_0/bn1/add", "Net/layer/bn, backward"),
         ("transpose(jvp(Net))/conv1/transpose()/conv", "Net/conv, backward"),
         ("baseline/Net/blocks_3/attn/bqk,bkc->bqc/dot", "baseline/Net/blocks/attn"),
