@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models.exported import export_function, read_exported
@@ -122,12 +122,13 @@ def frozen(function: Callable[..., Any], variables: Any = None) -> FrozenFunctio
 
 
 def _without_mesh(leaf: Any) -> Any:
-    """Takes to the host what is split over devices of this process.
+    """Takes to the host what lies on a mesh of this process.
 
-    Its type names the caller's mesh, wherever it is put.
+    Its type may name that mesh, of whatever size, and wherever it is put.
     """
-    split = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
-    if not split or not leaf.is_fully_addressable:
+    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable:
+        return leaf
+    if isinstance(leaf.sharding, SingleDeviceSharding):
         return leaf
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data: Any = np.asarray(jax.random.key_data(leaf))

@@ -11,7 +11,7 @@ import clonalnet_jax as cn
 from clonalnet_jax.training import story
 from tests.marks import quickly
 
-KINDS = (AxisType.Explicit, AxisType.Auto)
+MESHES = ((AxisType.Explicit, 4), (AxisType.Explicit, 1), (AxisType.Auto, 4))
 
 
 @pytest.mark.slow
@@ -38,16 +38,16 @@ def test_a_workdir_does_not_see_a_mesh(digits_config, one_device, two_blocks, tm
     assert prediction.top[0][1] == pytest.approx(probabilities[0].max(), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", quickly(KINDS, KINDS[:1]))
+@pytest.mark.parametrize(("kind", "devices"), quickly(MESHES, MESHES[:1]))
 def test_arrays_on_a_mesh_are_data_and_a_baseline(
-    kind, digits_config, one_device, two_blocks, tmp_path
+    kind, devices, digits_config, one_device, two_blocks, tmp_path
 ):
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(64, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(64) % 10
     config = digits_config
     config.steps, config.batch_size = 2, 16
-    mesh = jax.make_mesh((4,), ("x",), axis_types=(kind,))
+    mesh = jax.make_mesh((devices,), ("x",), axis_types=(kind,))
 
     def function(variables, images):
         kernel, keys = variables

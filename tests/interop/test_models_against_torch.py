@@ -190,15 +190,14 @@ def test_sgd_gives_the_same_network(name, record_property):
         model = model.clone(dtype=jnp.float64)
         bridge.randomise(torch, reference).double()
         rng = np.random.default_rng(0)
-        # Nor is XLA fast at grouped convolutions in float64, of which these are full.
+        # XLA takes long for grouped convolutions in float64, of which these are full.
         side = 16 if name.startswith(("shufflenet", "mobilenet_v2_half")) else 32
         batches = [
             {
                 "image": rng.standard_normal((4, side, side, 3)),
                 "label": rng.integers(10, size=4, dtype=np.int32),
             }
-            # The momentum counts from the second step on. It is the same for all, and
-            # PyTorch takes many seconds for a step of grouped convolutions in float64.
+            # The momentum counts from the second step on. It is the same for all.
             for _ in range(2 if name.startswith("resnet") else 1)
         ]
         start = bridge.variables_of(reference, model, batches[0]["image"])

@@ -51,14 +51,13 @@ def randomise(torch, module, seed=0):
 
 def settle(torch, module, images):
     """Gives running statistics of these images, or deep networks blur them out."""
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
+    norms = [x for x in module.modules() if isinstance(x, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
     with torch.no_grad():
         module.train()(nchw(torch, images))
-    for name, buffer in module.named_buffers():
-        if name.endswith("num_batches_tracked"):
-            buffer.zero_()  # Flax counts no batches, so nothing is to come back
+    for norm in norms:
+        norm.num_batches_tracked.zero_()  # Flax counts none: 0 is what comes back
 
 
 def variables_of(reference, model, images):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
+from clonalnet_jax import losses
 from clonalnet_jax.losses import focusing_picking_loss
 
 
@@ -63,6 +64,17 @@ def one_hot(labels, shape):
     y = np.zeros(shape)
     np.put_along_axis(y, np.asarray(labels)[..., None], 1.0, axis=-1)
     return y
+
+
+# All losses of `(clone_logits, baseline_logits, labels)`, by name.
+LOSSES = {
+    "focusing_picking": losses.focusing_picking_loss,
+    "distillation": lambda z, b, y: losses.distillation_loss(z, b, temperature=4.0),
+    "decoupled": losses.decoupled_distillation_loss,
+    "standardised": lambda z, b, y: losses.standardised_distillation_loss(z, b),
+    "correlated": lambda z, b, y: losses.correlation_distillation_loss(z, b),
+    "virtual": lambda z, b, y: losses.virtual_teacher_loss(z, y),
+}
 
 
 def make_example(rng, shape=(6, 10), scale=2.0, soft=False):

@@ -8,19 +8,12 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import clonalnet_jax as cn
-from tests.losses.reference import make_example
+from tests.losses.reference import LOSSES, make_example
 from tests.marks import quickly
 
 BY_EXAMPLE, BY_BOTH = PartitionSpec("data", None), PartitionSpec("data", "model")
+EXPLICIT = (AxisType.Explicit,) * 2
 SHAPES = {BY_EXAMPLE: (4, 1), BY_BOTH: (2, 2)}
-LOSSES = {
-    "focusing_picking": cn.focusing_picking_loss,
-    "distillation": lambda z, b, y: cn.distillation_loss(z, b, temperature=4.0),
-    "decoupled": cn.decoupled_distillation_loss,
-    "standardised": lambda z, b, y: cn.standardised_distillation_loss(z, b),
-    "correlated": lambda z, b, y: cn.correlation_distillation_loss(z, b),
-    "virtual": lambda z, b, y: cn.virtual_teacher_loss(z, y),
-}
 
 
 @pytest.mark.parametrize("split", SHAPES, ids=["examples", "examples and classes"])
@@ -29,9 +22,7 @@ def test_value_and_gradient_are_those_of_whole_arrays(rng, name, split):
     z, b, y, _ = make_example(rng, (8, 12), soft=False)
     both = jax.jit(jax.value_and_grad(lambda z, b, y: LOSSES[name](z, b, y).mean()))
     value, gradient = both(z, b, y)
-    mesh = jax.make_mesh(
-        SHAPES[split], ("data", "model"), axis_types=(AxisType.Explicit,) * 2
-    )
+    mesh = jax.make_mesh(SHAPES[split], ("data", "model"), axis_types=EXPLICIT)
     with jax.set_mesh(mesh):
         put = partial(jax.device_put, device=NamedSharding(mesh, split))
         whole, slopes = both(put(z), put(b), y)
@@ -43,9 +34,7 @@ def test_value_and_gradient_are_those_of_whole_arrays(rng, name, split):
 @pytest.mark.parametrize("split", SHAPES, ids=["examples", "examples and classes"])
 def test_confusing_categories_are_those_of_whole_arrays(rng, split):
     _, b, _, _ = make_example(rng, (8, 12), soft=False)
-    mesh = jax.make_mesh(
-        SHAPES[split], ("data", "model"), axis_types=(AxisType.Explicit,) * 2
-    )
+    mesh = jax.make_mesh(SHAPES[split], ("data", "model"), axis_types=EXPLICIT)
     with jax.set_mesh(mesh):
         logits = jax.device_put(b, NamedSharding(mesh, split))
         confusing = jax.jit(cn.confusing_categories)(logits)
