@@ -68,7 +68,8 @@ def in_own_context(function: Callable[P, T]) -> Callable[P, T]:
 
     What it computes lies on a mesh of its own, and JAX refuses a second one, of
     `jax.set_mesh`, in the same operation. Flax and optax rely on promotions, which
-    a caller may have forbidden in code of their own.
+    a caller may have forbidden in code of their own, and images and constants are
+    moved onto devices unasked, which a guard against that would stop.
 
     Args:
       function: A function that is called outside of `jit`, and no generator.
@@ -82,6 +83,7 @@ def in_own_context(function: Callable[P, T]) -> Callable[P, T]:
         with contextlib.ExitStack() as context:
             context.enter_context(jax.numpy_dtype_promotion("standard"))
             context.enter_context(jax.numpy_rank_promotion("allow"))
+            context.enter_context(jax.transfer_guard("allow"))
             if not jax.sharding.get_abstract_mesh().empty:
                 context.enter_context(jax.set_mesh(None))
             return function(*args, **kwargs)

@@ -1,4 +1,7 @@
-"""A caller who has set a mesh, or forbidden promotions, and what is called then."""
+"""A caller who has set a mesh, or forbidden what JAX does unasked."""
+
+import contextlib
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -69,10 +72,18 @@ def test_arrays_on_a_mesh_are_data_and_a_baseline(
 
 
 @pytest.mark.slow
-def test_promotions_may_be_forbidden(digits_config, one_device, two_blocks, tmp_path):
+def test_promotions_and_transfers_may_be_forbidden(
+    digits_config, one_device, two_blocks, tmp_path
+):
     digits_config.steps = 2
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+    ones = jnp.ones(1, jnp.int32), jnp.ones(1)
+    with contextlib.ExitStack() as context:
+        context.enter_context(jax.numpy_rank_promotion("raise"))
+        context.enter_context(jax.numpy_dtype_promotion("strict"))
+        context.enter_context(jax.transfer_guard("disallow"))
         results = cn.train(digits_config, tmp_path)
         assert results.clone.predict(np.zeros((1, 8, 8, 1))).shape == (1, 10)
         with pytest.raises(ValueError, match="promotion"):
-            _ = jnp.ones(1, jnp.int32) + jnp.ones(1)
+            _ = operator.add(*ones)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
+            jnp.add(ones[1], 1)
