@@ -143,31 +143,29 @@ def test_what_is_no_seed_says_what_to_give(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_array_of_jobs_is_gathered_by_the_program(tmp_path, tfds_dir):
+def test_seeds_on_cores_of_their_own_are_gathered_by_the_program(tmp_path, tfds_dir):
     def start(*arguments):
-        command = [sys.executable, ROOT / "main.py", *arguments]
+        command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    for seed in (0, 1):
-        ran = start(
-            "--mode=compare",
-            "--config=digits",
-            f"--config.data.path={tfds_dir}",
-            f"--config.seed={seed}",
-            "--config.compare.seeds=1",
-            "--config.compare.methods=('clone',)",
-            "--config.steps=2",  # as in docs/test_commands.py: compiled once
-            "--config.baseline.min_top1=0",
-            f"--workdir=runs/task{seed}",
-        )
-        assert ran.returncode == 0, ran.stderr
-    ran = start("--mode=gather", "runs/task0", "runs/task1", "--workdir=runs/both")
-    assert ran.returncode == 0, ran.stderr
+    ran = start(
+        *(ROOT / "launch" / "cores.py", "--seeds=2", "--"),
+        *(sys.executable, ROOT / "main.py", "--mode=compare", "--config=digits"),
+        f"--config.data.path={tfds_dir}",
+        "--config.compare.methods=('clone',)",
+        "--config.steps=2",  # as in docs/test_commands.py: compiled once
+        "--config.baseline.min_top1=0",
+        "--workdir=runs/both",
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "over 2 seeds on 1,497 test images" in ran.stdout
-    single = json.loads((tmp_path / "runs" / "task1" / "compare.json").read_text())
-    both = json.loads((tmp_path / "runs" / "both" / "compare.json").read_text())
+    runs = tmp_path / "runs" / "both"
+    single = json.loads((runs / "task1" / "compare.json").read_text())
+    both = json.loads((runs / "compare.json").read_text())
     of_seed = single["methods"]["clone"]["top1"]["per_seed"][0]
     assert both["methods"]["clone"]["top1"]["per_seed"][1] == of_seed
-    refused = start("--mode=gather", "--config=digits", "runs/task0")
+    refused = start(
+        ROOT / "main.py", "--mode=gather", "--config=digits", runs / "task0"
+    )
     assert refused.returncode == 2
     assert "--config=digits means nothing in this mode" in refused.stderr

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "input_pipeline.py": "interop/test_input_benchmark.py",
     "time_to_accuracy.py": "interop/test_speed_benchmarks.py",
     "launch/local.py": "end_to_end/test_processes.py",
+    "launch/cores.py": "comparing/test_gathering.py",
     "--mode=plan": "planning/test_running.py",
 }
 # What is replaced in a command.
