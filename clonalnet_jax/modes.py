@@ -65,13 +65,9 @@ def run_mode(
 
     check_config(config)
     if mode == "plan":
-        import jax
+        from clonalnet_jax.planning.running import run_plan_apart
 
-        from clonalnet_jax.planning.running import run_plan
-
-        # What is compiled for devices that are not here cannot be read back.
-        jax.config.update("jax_enable_compilation_cache", False)
-        return run_plan(
+        return run_plan_apart(
             _begun(config, workdir),
             workdir,
             topology=topology,

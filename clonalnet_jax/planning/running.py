@@ -1,5 +1,6 @@
 """Plans a config for a topology: counts, compiles, and says what follows from it."""
 
+import functools
 import json
 import re
 import sys
@@ -28,6 +29,9 @@ from clonalnet_jax.planning.targets import (
 )
 from clonalnet_jax.planning.words import describe
 from clonalnet_jax.runtime import partition
+from clonalnet_jax.runtime.apart import CrashedError, call_apart
+from clonalnet_jax.runtime.processes import stay_alone
+from clonalnet_jax.runtime.quiet import quieten
 from clonalnet_jax.training.baseline import is_given
 from clonalnet_jax.training.checks import check_config
 from clonalnet_jax.training.experiment import Experiment
@@ -42,6 +46,47 @@ _UNTIMED: dict[str, str | bool] = {
     "xla_gpu_autotune_level": "0",
     "xla_gpu_enable_triton_gemm": False,  # which cannot do without it
 }
+
+
+def run_plan_apart(
+    config: ConfigDict, workdir: Path, *, topology: str | None, **asked: Any
+) -> int:
+    """Plans a config where a compiler that crashes ends nothing but itself.
+
+    Args:
+      config: The whole config.
+      workdir: The directory of `run_plan`.
+      topology: Name of the devices.
+      **asked: The other arguments of `run_plan`.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: The same as of `run_plan`, or the compiler crashed.
+    """
+    if not has_compiler(parse_topology(topology)):
+        return run_plan(config, workdir, topology=topology, **asked)
+    run = functools.partial(run_plan, config, workdir, topology=topology, **asked)
+    try:
+        return int(call_apart(_compiling, run))
+    except CrashedError as error:
+        raise UserError(
+            f"the compiler for --topology={topology}",
+            got=f"it crashed: {error}",
+            expected="a program",
+            remedy="plan with another --config.batch_size or --topology, without the "
+            "program that was compiled last (--config.plan.programs), or with another "
+            "version of the compiler",
+        ) from error
+
+
+def _compiling(run: Callable[[], int]) -> int:
+    quieten()
+    stay_alone()
+    # What is compiled for devices that are not here cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
+    return run()
 
 
 def run_plan(

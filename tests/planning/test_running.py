@@ -1,6 +1,8 @@
 """The mode: a plan in words and as JSON, with the compiler and without."""
 
 import json
+import os
+import signal
 
 import jax
 import pytest
@@ -47,8 +49,8 @@ def compiled_for_cpu(monkeypatch, two_blocks):
     )
 
 
-def plan(config, tmp_path, topology, **asked):
-    assert running.run_plan(config, tmp_path, topology=topology, **asked) == 0
+def plan(config, tmp_path, topology, *, run=running.run_plan, **asked):
+    assert run(config, tmp_path, topology=topology, **asked) == 0
     name = topology.replace(":", "-")
     return json.loads((tmp_path / "plan" / f"{name}.json").read_text())
 
@@ -244,17 +246,27 @@ def test_another_format_is_refused(config, tmp_path):
         plan(config, tmp_path, "v5e:4x4", format="csv")
 
 
+def _crash(*arguments, **asked):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_compiler_that_crashes_is_told_of(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "has_compiler", lambda topology: True)
+    monkeypatch.setattr(running, "run_plan", _crash)  # the child imports this one
+    with pytest.raises(UserError, match="it crashed: SIGSEGV") as caught:
+        running.run_plan_apart(config, tmp_path, topology="v6e:1x1")
+    assert "--topology=v6e:1x1" in caught.value.culprit
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["v5e:2x2", "h100:8"])
-def test_a_real_compiler_says_what_a_small_network_needs(
-    config, tmp_path, capsys, name
-):
+def test_a_real_compiler_says_what_a_small_network_needs(config, tmp_path, name):
     if not targets.has_compiler(targets.parse_topology(name)):
         pytest.skip("the compiler is not installed: .ci/run's second stage has libtpu")
     config.plan.programs = ("clone",)
     config.plan.find_batch = False
     config.compute_dtype = "bfloat16"
-    found = plan(config, tmp_path, name)
+    found = plan(config, tmp_path, name, run=running.run_plan_apart)
     step = found["programs"]["clone"]
     assert found["memory"]["fits"]
     assert {one["kind"] for one in step["collectives"]} == {"all-reduce"}
