@@ -40,7 +40,10 @@ def call_apart(function: Callable[..., Any], *arguments: Any) -> Any:
         process = context.Process(
             target=_call, args=(sending, kept, function, arguments), daemon=True
         )
+        # A Ctrl-C is for this process, which then ends the other.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGINT, interrupt)
         sending.close()
         # An orderly end takes the other process with it.
         previous = signal.signal(signal.SIGTERM, _leave)

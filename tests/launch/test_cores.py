@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ time.sleep(60)
         logs = [tmp_path / f"task{seed}.log" for seed in range(many - 1)]
         while not all(log.exists() and log.read_text() for log in logs):
             assert process.poll() is None
+            time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
     assert process.returncode == 75

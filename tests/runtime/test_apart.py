@@ -73,7 +73,8 @@ def test_an_end_without_a_word_is_told():
         call_apart(leave, 7)
 
 
-def test_what_ends_the_program_ends_the_call(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_ends_the_program_ends_the_call(number, tmp_path):
     path = tmp_path / "pid"
     program = (
         "from clonalnet_jax.runtime.apart import call_apart\n"
@@ -81,11 +82,20 @@ def test_what_ends_the_program_ends_the_call(tmp_path):
         f"call_apart(write_and_wait, {str(path)!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         while not (path.exists() and path.read_text()):
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-    assert process.returncode == 128 + signal.SIGTERM
+        # As a terminal does it: to both.
+        os.killpg(process.pid, number)
+        _, said = process.communicate()
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: -2}[number]
+    assert said.count("Traceback") == (number == signal.SIGINT)  # this program's
     with pytest.raises(ProcessLookupError):
         os.kill(int(path.read_text()), 0)
