@@ -40,13 +40,15 @@ def call_apart(function: Callable[..., Any], *arguments: Any) -> Any:
         process = context.Process(
             target=_call, args=(sending, kept, function, arguments), daemon=True
         )
+        # An orderly end takes the other process with it, from its very start.
+        previous = signal.signal(signal.SIGTERM, _leave)
         # A Ctrl-C is for this process, which then ends the other.
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        process.start()
-        signal.signal(signal.SIGINT, interrupt)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
         sending.close()
-        # An orderly end takes the other process with it.
-        previous = signal.signal(signal.SIGTERM, _leave)
         try:
             succeeded, answer = receiving.recv()
         except EOFError:
