@@ -6,9 +6,8 @@ stochastic depth are off unless an option of the network says otherwise; then tr
 needs a key `dropout`.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -18,12 +17,10 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import wide_gradients
+from clonalnet_jax.models.batch_norm import normalise
 from clonalnet_jax.models.convolution import convolve
-from clonalnet_jax.models.switches import while_set
 
 ModuleFactory = Callable[..., nn.Module]
-
-_one_pass = contextvars.ContextVar("one_pass", default=False)
 
 # He et al. 2015, as torchvision's `kaiming_normal_(mode="fan_out")`, for convolutions.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -127,32 +124,13 @@ def _plus_bias(layer: Conv | Dense, y: Array) -> Array:
     return wide_gradients.add(y, bias)
 
 
-@contextlib.contextmanager
-def statistics_in_one_pass(wanted: bool = True) -> Iterator[None]:
-    """Makes batch norms that are traced inside the block read their input once.
-
-    Mean and variance then come from the sums of `d` and `d^2`, `d` being the distance
-    from the running mean. An accelerator reads the activations once less, and devices
-    exchange both sums together. What is lost grows with the square of the distance of
-    the batch's mean from the running one, in standard deviations: at 10 of them, the
-    variance is off by less than 1e-4; every step brings it nearer by a tenth.
-
-    Args:
-      wanted: Whether to read once. False switches it off inside the block.
-
-    Yields:
-      Nothing.
-    """
-    with while_set(_one_pass, wanted):
-        yield
-
-
 class BatchNorm(nn.Module):
     """Batch norm with PyTorch's running statistics (Ioffe and Szegedy 2015).
 
     The batch is normalised by its biased variance, but the running variance collects
     the unbiased one. Under `jax.jit` the statistics are those of the global batch,
-    however it is sharded. They are float32 whatever `dtype` is.
+    however it is sharded. They are float32 whatever `dtype` is, and have no gradient.
+    In training, that of the result exists in reverse mode alone.
 
     Attributes:
       train: Whether to normalise by the batch and update `batch_stats`. Otherwise the
@@ -179,37 +157,42 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, var = running_mean.value, running_var.value
-        if self.train:
-            axes = tuple(range(x.ndim - 1))
-            mean, var = _moments(x, axes, near=running_mean.value)
-            if not self.is_initializing():
-                count = x.size // x.shape[-1]
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value += self.momentum * (mean - running_mean.value)
-                running_var.value += self.momentum * (unbiased - running_var.value)
-        gain = scale * jax.lax.rsqrt(var + self.epsilon)
-        return ((x - mean) * gain + bias).astype(self.dtype)
-
-
-def _moments(x: Array, axes: tuple[int, ...], *, near: Array) -> tuple[Array, Array]:
-    """Mean and biased variance over some axes; see `statistics_in_one_pass`."""
-    if not _one_pass.get():
-        # Two passes over x. E[x^2] - E[x]^2 would lose its digits, and could even be
-        # negative, where the mean is far from 0.
-        mean = jnp.mean(x, axes)
-        return mean, jnp.mean(jnp.square(x - mean), axes)
-    near = jax.lax.stop_gradient(near)
-    distance = x - near
-    first = jnp.mean(distance, axes)
-    second = jnp.mean(jnp.square(distance), axes)
-    return near + first, jnp.maximum(second - jnp.square(first), 0.0)
+        if not self.train:
+            gain = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            return ((wide - running_mean.value) * gain + bias).astype(self.dtype)
+        y, mean, var = normalise(
+            x, scale, bias, running_mean.value, self.epsilon, self.dtype
+        )
+        if not self.is_initializing():
+            count = x.size // x.shape[-1]
+            unbiased = var * (count / max(count - 1, 1))
+            running_mean.value += self.momentum * (mean - running_mean.value)
+            running_var.value += self.momentum * (unbiased - running_var.value)
+        return y
 
 
 def layer_norm(*, dtype: DTypeLike, name: str) -> nn.LayerNorm:
     """Makes a layer norm over the channels with epsilon 1e-6, as timm's networks do."""
     return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
+
+
+def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The exact GELU, x P(X <= x) for a standard normal X (Hendrycks & Gimpel 2016).
+
+    In PyTorch's form, by the error function. `jax.nn.gelu` takes its complement, which
+    XLA computes in two ways, one for small numbers and one for large, and stores in a
+    second array for the gradient.
+
+    Args:
+      x: Any shape. Numbers narrower than float32 are computed with in float32, since
+        1 + erf has no digits left in bfloat16 where x is negative.
+
+    Returns:
+      Shape and dtype of `x`.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -227,7 +210,7 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         """Maps the last axis and keeps the shape."""
         y = dense(self.hidden, init=narrow_normal, dtype=self.dtype, name="fc1")(x)
-        y = nn.gelu(y, approximate=False)
+        y = gelu(y)
         return dense(x.shape[-1], init=narrow_normal, dtype=self.dtype, name="fc2")(y)
 
 

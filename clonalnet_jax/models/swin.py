@@ -16,6 +16,7 @@ from clonalnet_jax.models.layers import (
     conv,
     dense,
     dropout,
+    gelu,
     global_mean,
     head,
     narrow_normal,
@@ -164,7 +165,7 @@ class SwinBlock(nn.Module):
         x = x + self.drop(attention(_norm(self.dtype, "norm1")(x)))
         layer = partial(dense, init=narrow_normal, dtype=self.dtype)
         y = layer(4 * x.shape[-1], name="mlp_0")(_norm(self.dtype, "norm2")(x))
-        y = layer(x.shape[-1], name="mlp_3")(nn.gelu(y, approximate=False))
+        y = layer(x.shape[-1], name="mlp_3")(gelu(y))
         kept: Array = self.drop(y)
         return x + kept
 

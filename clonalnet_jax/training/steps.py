@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array
 
 from clonalnet_jax.analysis.metrics import MetricSums, metric_sums
-from clonalnet_jax.models import convolution, eval_logits, layers
+from clonalnet_jax.models import batch_norm, convolution, eval_logits
 from clonalnet_jax.models.attention import attention_in_parts
 from clonalnet_jax.models.protocol import Model
 from clonalnet_jax.models.vit import tokens_in_eights
@@ -128,7 +128,7 @@ def make_train_step(
         def objective(params: chex.ArrayTree) -> tuple[Array, tuple[Any, ...]]:
             with (
                 convolution.gradients_in_parts(layout.gradients_in_parts),
-                layers.statistics_in_one_pass(layout.statistics_in_one_pass),
+                batch_norm.statistics_in_one_pass(layout.statistics_in_one_pass),
                 _transformers_as(layout),
                 gradients_in_float32(wide_gradients, add_up=layout.add_up),
             ):

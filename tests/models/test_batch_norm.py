@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
 
-from clonalnet_jax.models.layers import BatchNorm, statistics_in_one_pass
+from clonalnet_jax.models.batch_norm import normalise, statistics_in_one_pass
+from clonalnet_jax.models.layers import BatchNorm
 from clonalnet_jax.planning.hlo import read_text
 
 
@@ -97,30 +99,114 @@ def test_channels_that_never_change_are_zero_in_one_pass_too():
     np.testing.assert_allclose(y, 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_gradient_is_that_of_two_passes(rng, dtype):
+def definition(x, scale, bias):
+    """In plain operations, for autodiff."""
+    mean = jnp.mean(x, (0, 1, 2))
+    var = jnp.mean(jnp.square(x - mean), (0, 1, 2))
+    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+
+def weigh(rng, function, relu):
+    """A number that depends on every element, in a way of its own."""
+    weight = rng.normal(size=(8, 4, 4, 6))
+
+    def objective(x, scale, bias):
+        y = function(x, scale, bias).astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.sum(weight * (jax.nn.relu(y) if relu else jnp.sin(y)))
+
+    return objective
+
+
+def arguments(rng, dtype):
     x = jnp.asarray(rng.normal(3, 2, (8, 4, 4, 6)), dtype)
-    weight = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
-    norm = BatchNorm(train=True)
-    variables = norm.init(jax.random.key(0), x)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return x, *(jnp.asarray(rng.normal(1, 0.5, 6), wide) for _ in "sb")
 
-    def objective(params, x):
-        y, _ = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
-        return jnp.sum(weight * jnp.sin(y))
 
-    def gradient():
-        return jax.jit(jax.grad(objective, argnums=(0, 1)))(variables["params"], x)
+def ours(x, scale, bias):
+    return normalise(x, scale, bias, jnp.full_like(bias, 2.5), 1e-5, x.dtype)[0]
 
-    expected = gradient()
-    with statistics_in_one_pass():
-        found = gradient()
-    for one, other in zip(
-        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
-    ):
-        tolerance = 1e-4 if dtype == "float32" else 1e-2
-        np.testing.assert_allclose(
-            one.astype(np.float32), other.astype(np.float32), tolerance, tolerance
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float64", 1e-10), ("float32", 1e-4), ("bfloat16", 2e-2)],
+)
+def test_the_gradient_is_that_of_autodiff(rng, dtype, tolerance, one_pass, relu):
+    seed = rng.bit_generator.seed_seq
+    with jax.enable_x64(dtype == "float64"), statistics_in_one_pass(one_pass):
+        values = arguments(rng, dtype)
+        found, expected = (
+            jax.grad(
+                weigh(np.random.default_rng(seed), function, relu), argnums=(0, 1, 2)
+            )(*values)
+            for function in (ours, definition)
         )
+    for one, other, value in zip(found, expected, values, strict=True):
+        assert one.dtype == value.dtype
+        scale = np.abs(np.asarray(other, np.float64)).max()
+        np.testing.assert_allclose(
+            np.asarray(one, np.float64) / scale,
+            np.asarray(other, np.float64) / scale,
+            atol=tolerance,
+        )
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_the_gradient_is_that_of_finite_differences(rng, one_pass):
+    with jax.enable_x64(True), statistics_in_one_pass(one_pass):
+        check_grads(ours, arguments(rng, "float64"), order=2, modes=["rev"], rtol=1e-5)
+
+
+def test_a_hessian_is_multiplied_forward_over_reverse(rng):
+    """As Hessian-vector products are commonly computed."""
+    with jax.enable_x64(True):
+        x, scale, bias = arguments(rng, "float64")
+        direction = jnp.asarray(rng.normal(size=x.shape))
+        seed = rng.bit_generator.seed_seq
+        found, expected = (
+            jax.jvp(
+                jax.grad(
+                    lambda x, f=function: weigh(np.random.default_rng(seed), f, False)(
+                        x, scale, bias
+                    )
+                ),
+                (x,),
+                (direction,),
+            )[1]
+            for function in (ours, definition)
+        )
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_the_statistics_have_no_gradient(rng):
+    same = jnp.ones(6), jnp.zeros(6), jnp.zeros(6)
+
+    def statistics(x):
+        return sum(jnp.sum(s) for s in normalise(x, *same, 1e-5, x.dtype)[1:])
+
+    x = rng.normal(size=(8, 4, 4, 6)).astype(np.float32)
+    np.testing.assert_array_equal(jax.grad(statistics)(x), 0)
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_the_gradient_sums_over_all_devices(rng, one_pass):
+    values = arguments(rng, "float32")
+    gradient = jax.grad(weigh(rng, ours, True), argnums=(0, 1, 2))
+    mesh = Mesh(jax.devices()[:8], ("data",))
+    split = jax.device_put(values[0], NamedSharding(mesh, PartitionSpec("data")))
+    with statistics_in_one_pass(one_pass):
+        expected = gradient(*values)
+        compiled = jax.jit(gradient).lower(split, *values[1:]).compile()
+        found = compiled(split, *values[1:])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        found,
+        expected,
+    )
+    exchanged = [one.number for one in read_text(compiled.as_text()).collectives]
+    assert sum(exchanged) <= (2 if one_pass else 4)
 
 
 def test_one_pass_exchanges_its_sums_together(rng):
