@@ -53,8 +53,8 @@ def normalise(
 
     Args:
       x: The batch. It is computed with in float32, if it is narrower.
-      scale: What a channel is multiplied by once it is normalised.
-      bias: What is added then.
+      scale: The factor of each channel once it is normalised.
+      bias: The number that is added then.
       near: A mean that is near the batch's, for `statistics_in_one_pass`.
       epsilon: Small number that is added to the variance.
       dtype: Dtype of the first result.

@@ -77,6 +77,9 @@ def test_an_end_without_a_word_is_told():
 def test_what_ends_the_program_ends_the_call(number, tmp_path):
     path = tmp_path / "pid"
     program = (
+        # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from clonalnet_jax.runtime.apart import call_apart\n"
         "from tests.runtime.test_apart import write_and_wait\n"
         f"call_apart(write_and_wait, {str(path)!r})\n"
