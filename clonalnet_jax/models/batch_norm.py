@@ -63,49 +63,72 @@ def normalise(
       The normalised batch, its mean and its biased variance. The statistics have no
       gradient; the first result has one in reverse mode.
     """
-    return _normalise(x, scale, bias, near, epsilon, dtype, _one_pass.get())
+    known = near if _one_pass.get() else None
+    return _normalise(x, scale, bias, known, epsilon, dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def normalise_by(
+    mean: Float[Array, " c"],
+    var: Float[Array, " c"],
+    x: Float[Array, "*n c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+    dtype: DTypeLike,
+) -> Float[Array, "*n c"]:
+    """Normalises each channel by statistics that are known.
+
+    Args:
+      mean: The mean of each channel.
+      var: The variance of each channel.
+      x: The batch. It is computed with in float32, if it is narrower.
+      scale: The factor of each channel once it is normalised.
+      bias: The number that is added then.
+      epsilon: Small number that is added to the variance.
+      dtype: Dtype of the result.
+
+    Returns:
+      The result, of the shape of `x`.
+    """
+    gain = scale * jax.lax.rsqrt(var + epsilon)
+    return ((_wide(x) - mean) * gain + bias).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _normalise(
     x: Array,
     scale: Array,
     bias: Array,
-    near: Array,
+    near: Array | None,
     epsilon: float,
     dtype: DTypeLike,
-    one_pass: bool,
 ) -> tuple[Array, Array, Array]:
-    return _forward(x, scale, bias, near, epsilon, dtype, one_pass)[0]
+    return _forward(x, scale, bias, near, epsilon, dtype)[0]
 
 
 def _forward(
     x: Array,
     scale: Array,
     bias: Array,
-    near: Array,
+    near: Array | None,
     epsilon: float,
     dtype: DTypeLike,
-    one_pass: bool,
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean, var = _moments(wide, near if one_pass else None)
-    inverse = jax.lax.rsqrt(var + epsilon)
-    y = ((wide - mean) * (scale * inverse) + bias).astype(dtype)
-    return (y, mean, var), (x, scale, mean, inverse)
+    mean, var = _moments(_wide(x), near)
+    y = normalise_by(mean, var, x, scale, bias, epsilon, dtype)
+    return (y, mean, var), (x, scale, mean, jax.lax.rsqrt(var + epsilon))
 
 
 def _backward(
     epsilon: float,
     dtype: DTypeLike,
-    one_pass: bool,
     kept: tuple[Array, Array, Array, Array],
     gradients: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array, None]:
     x, scale, mean, inverse = kept
     axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
     of_y = gradients[0].astype(mean.dtype)
-    distance = x.astype(mean.dtype) - mean
+    distance = _wide(x) - mean
     of_bias, of_gain = jnp.sum(of_y, axes), jnp.sum(of_y * distance, axes)
     # Per channel first, so that the batch is multiplied by as few numbers as can be.
     gain = scale * inverse
@@ -120,6 +143,10 @@ def _backward(
 
 
 _normalise.defvjp(_forward, _backward)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _moments(x: Array, near: Array | None) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from clonalnet_jax.errors import UserError
 from clonalnet_jax.models import wide_gradients
-from clonalnet_jax.models.batch_norm import normalise
+from clonalnet_jax.models.batch_norm import normalise, normalise_by
 from clonalnet_jax.models.convolution import convolve
 
 ModuleFactory = Callable[..., nn.Module]
@@ -158,9 +158,8 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not self.train:
-            gain = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
-            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            return ((wide - running_mean.value) * gain + bias).astype(self.dtype)
+            mean, var = running_mean.value, running_var.value
+            return normalise_by(mean, var, x, scale, bias, self.epsilon, self.dtype)
         y, mean, var = normalise(
             x, scale, bias, running_mean.value, self.epsilon, self.dtype
         )
