@@ -31,6 +31,9 @@ _COLLECTIVE = re.compile(
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?[\])}]) ([\w\-]+)\((.*)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _SLICE = re.compile("slice|dynamic-slice")
+# What a library of NVIDIA's may work in comes as the last of its results.
+_WORKSPACE = re.compile(r", [su]8\[\d+\](\{0\})?\)$")
+_LIBRARY = re.compile(r'custom_call_target="__cu(blas|dnn)\$')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # Of a layout, the dimensions from the innermost outwards and a TPU's tile of the last.
 _TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
@@ -84,8 +87,9 @@ class Contents(NamedTuple):
       fusions: Number of fusions among them.
       copies: Number of copies and transpositions among them.
       traffic: Bytes that they read and write by the shapes of operands and results, but
-        for those in a TPU's fast memory; of what is sliced, the slices. It knows of no
-        cache, so it is too high for what an L2 cache keeps.
+        for those in a TPU's fast memory; of what is sliced, the slices, and nothing of
+        what is lent to cuBLAS and cuDNN to work in. It knows of no cache, so it is too
+        high for what an L2 cache keeps.
       padding: Bytes that travel besides, since a TPU's memory holds whole tiles, by the
         number of elements of the dimension that does not fill its tile.
       cycles: The compiler's estimate, in sum; None where it gives none (all but TPUs).
@@ -288,7 +292,10 @@ def _moved(
         # Of a whole that lies far away, however near its slices come to lie.
         if _far(read[number]) and _size(part) < _size(read[number]):
             read[number] = part.replace("S(1)", "")
-    return " ".join(map(_far, (one.shape, *read)))
+    written = one.shape
+    if _LIBRARY.search(one.line):
+        written = _WORKSPACE.sub(")", written)
+    return " ".join(map(_far, (written, *read)))
 
 
 def _slices(lines: Iterable[str]) -> dict[int, str]:

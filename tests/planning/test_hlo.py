@@ -145,6 +145,28 @@ def test_a_slice_by_itself_is_read_and_written():
 
 
 @pytest.mark.parametrize(
+    ("result", "target", "written"),
+    [
+        ("(bf16[8,4]{1,0}, s8[33554432]{0})", "__cublas$lt$matmul", 2 * 32),
+        ("(bf16[8,4]{1,0}, u8[4096]{0})", "__cudnn$convForward", 2 * 32),
+        ("(bf16[8,4]{1,0}, u8[0]{0})", "__cudnn$convForward", 2 * 32),
+        # Bytes that are results, and other people's kernels.
+        ("s8[8,4]{1,0}", "__cublas$lt$matmul", 32),
+        ("(s8[8,4]{1,0}, s8[16,4]{1,0})", "__cublas$lt$matmul", 32 + 64),
+        ("(bf16[8,4]{1,0}, u8[4096]{0})", "quantise", 2 * 32 + 4096),
+    ],
+)
+def test_what_a_library_works_in_is_not_moved(result, target, written):
+    text = f"""ENTRY %main (a: bf16[8,2], b: bf16[2,4]) -> bf16[8,4] {{
+  %a = bf16[8,2]{{1,0}} parameter(0)
+  %b = bf16[2,4]{{1,0}} parameter(1)
+  ROOT %out = {result} custom-call(%a, %b), custom_call_target="{target}", metadata={{}}
+}}
+"""
+    assert read_text(text).traffic == 2 * (16 + 8) + written
+
+
+@pytest.mark.parametrize(
     ("shape", "padding"),
     [
         # The innermost dimension first, as a layout lists them: 64 of 128 lanes.
