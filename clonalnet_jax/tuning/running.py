@@ -18,7 +18,7 @@ from clonalnet_jax.training.experiment import open_experiment
 from clonalnet_jax.training.recorder import BrokeDownError
 from clonalnet_jax.training.variants import with_values
 from clonalnet_jax.tuning.search import check_search, propose
-from clonalnet_jax.tuning.space import Setting, read_space, with_setting
+from clonalnet_jax.tuning.space import Setting, read_space, settings_of, with_setting
 from clonalnet_jax.tuning.tables import write_tuning
 from clonalnet_jax.workdir.directory import check_workdir, read_results
 from clonalnet_jax.workdir.journal import Journal
@@ -76,10 +76,11 @@ def _tune(
     found = dict[str, list[dict[str, Any]]]()
     for method in config.tune.methods:
         tried = found[method] = list[dict[str, Any]]()
+        number = len(settings_of(config, method, space))
         proposals = propose(config, method, space)
         setting = next(proposals)
         while True:
-            journal.say(f"{method}: {len(tried) + 1} of {config.tune.budget} at most")
+            journal.say(f"{method}: setting {len(tried) + 1} of {number}")
             rows = [
                 _train(
                     _asked(baselines[seed], method, setting),

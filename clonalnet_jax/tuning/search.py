@@ -1,6 +1,5 @@
 """Which setting is tried next: the grid in its order, or what Optuna proposes."""
 
-import math
 from collections.abc import Generator
 from typing import Any
 
@@ -38,7 +37,8 @@ def propose(
         yield from (setting for setting in grid)
         return
     keys = [key for key in space if reads(method, key)]
-    yield from _with_optuna(config, {key: space[key] for key in keys}, grid[0])
+    read = {key: space[key] for key in keys}
+    yield from _with_optuna(config, read, first=grid[0], number=len(grid))
 
 
 def check_search(config: ConfigDict) -> None:
@@ -55,7 +55,11 @@ def check_search(config: ConfigDict) -> None:
 
 
 def _with_optuna(
-    config: ConfigDict, space: dict[str, tuple[Any, ...]], first: Setting
+    config: ConfigDict,
+    space: dict[str, tuple[Any, ...]],
+    *,
+    first: Setting,
+    number: int,
 ) -> Proposals:
     """Its tree-structured Parzen estimator over the listed values."""
     optuna = _import_optuna()
@@ -68,10 +72,9 @@ def _with_optuna(
     }
     study.enqueue_trial({key: space[key].index(value) for key, value in first.items()})
     scores = dict[tuple[int, ...], float]()
-    most = min(config.tune.budget, math.prod(map(len, space.values())))
     # It may ask for the same again, which costs nothing, but not for ever.
     for _ in range(20 * config.tune.budget):
-        if len(scores) >= most:
+        if len(scores) >= number:
             return
         trial = study.ask(kinds)
         point = tuple(trial.params[key] for key in space)

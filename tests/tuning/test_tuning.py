@@ -164,12 +164,15 @@ def test_the_best_becomes_a_method_that_the_config_takes(config):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_device", "two_blocks")
-def test_tuning_never_looks_at_the_test_split_and_goes_on(digits_config, tmp_path):
+def test_tuning_never_looks_at_the_test_split_and_goes_on(
+    digits_config, tmp_path, capsys
+):
     config = copy.deepcopy(digits_config)
     config.steps, config.tune.holdout = 4, 0.3
     config.tune.space = ("loss.temperature=1,2", "distillation.weight=0.5,0.9")
     config.baseline.cache = "views"
     result = tune(config, tmp_path / "w")
+    assert "clone: setting 2 of 2" in "".join(capsys.readouterr())
     assert {k: len(v) for k, v in result["methods"].items()} == {
         "distillation": 2,
         "clone": 2,
