@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 import types
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -30,6 +31,7 @@ def call_apart(function: Callable[..., Any], *arguments: Any) -> Any:
       What the function returns.
 
     Raises:
+      Exception: Whatever the function raises; a note has its traceback.
       CrashedError: The process was ended by a signal, such as that of a stack that has
         overflowed, or by a library.
     """
@@ -75,6 +77,8 @@ def _call(
     try:
         answer = True, function(*arguments)
     except Exception as error:
+        # A traceback does not travel with its error; a note does.
+        error.add_note(traceback.format_exc())
         answer = False, error
     sys.stdout.flush()
     sending.send(answer)

@@ -52,6 +52,13 @@ def test_it_raises_what_the_function_raises():
     assert caught.value.remedy == "3"
 
 
+def test_an_error_of_the_program_itself_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError) as caught:
+        call_apart(divmod, 1, 0)
+    (note,) = caught.value.__notes__
+    assert "in _call" in note
+
+
 @pytest.mark.parametrize(
     ("number", "words", "expected"),
     [
