@@ -72,13 +72,53 @@ def test_it_is_the_definition(in_parts, function, options, scale):
 @pytest.mark.parametrize("function", [attend, attend_windows])
 def test_its_gradient_is_that_of_finite_differences(in_parts, function, options):
     arrays = inputs()
+    options = dict(options)
+    bias = options.pop("bias", None)
+    if bias is not None:
+        arrays = *arrays, bias
+
+    def attended(query, key, value, bias=None):
+        return function(query, key, value, bias=bias, **options)
+
     with jax.enable_x64(True), attention_in_parts(in_parts):
         jax.test_util.check_grads(
-            lambda *parts: function(*parts, **options),
+            attended,
             tuple(map(jnp.asarray, arrays)),
-            order=1,
-            modes=("rev", "fwd"),
+            order=2,
+            modes=("rev",),
         )
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("shape", [(), (KEYS,), (QUERIES, 1), (HEADS, 1, KEYS)])
+def test_the_gradient_of_a_bias_has_its_shape(in_parts, shape):
+    bias = np.random.default_rng(1).normal(size=shape)
+    with jax.enable_x64(True), attention_in_parts(in_parts):
+        arrays = list(map(jnp.asarray, inputs()))
+        jax.test_util.check_grads(
+            lambda bias: attend(*arrays, bias=bias), (bias,), order=1, modes=("rev",)
+        )
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_bfloat16_gradients_are_those_of_float32(in_parts, options):
+    arrays = [jnp.asarray(a, jnp.bfloat16) for a in inputs(np.float32)]
+    towards = jnp.asarray(inputs(np.float32)[0], jnp.bfloat16)
+
+    def gradients(*arrays):
+        def product(*arrays):
+            y = attend(*arrays, **options)
+            return jnp.sum(y.astype(jnp.float32) * towards)
+
+        return jax.grad(product, (0, 1, 2))(*arrays)
+
+    with attention_in_parts(in_parts):
+        narrow = gradients(*arrays)
+        wide = gradients(*(a.astype(jnp.float32) for a in arrays))
+    for one, exact in zip(narrow, wide, strict=True):
+        assert one.dtype == jnp.bfloat16
+        error = jnp.abs(one.astype(jnp.float32) - exact).max()
+        assert error <= 0.02 * jnp.abs(exact).max()
 
 
 def test_divided_last_bfloat16_is_no_less_exact(options):
