@@ -15,7 +15,8 @@ from clonalnet_jax.losses import _peaks, focusing_picking_loss
 ROWS = arrays(
     np.float32,
     st.sampled_from([(2, 1), (1, 33)]),  # each is compiled
-    elements=st.floats(-1e4, 1e4, width=32),
+    # XLA takes subnormal numbers for 0.
+    elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False),
 )
 
 
