@@ -96,15 +96,8 @@ def attend(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(
-    divide_last: bool,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    seen: Array | None,
-) -> Array:
-    return _forward(divide_last, query, key, value, bias, seen)[0]
+def _attend(divide_last: bool, *arrays: Any) -> Array:
+    return _forward(divide_last, *arrays)[0]
 
 
 def _forward(

@@ -87,6 +87,13 @@ def test_its_gradient_is_that_of_finite_differences(in_parts, function, options)
             order=2,
             modes=("rev",),
         )
+        # And in forward mode, of the gradient.
+        jax.test_util.check_grads(
+            jax.grad(lambda *parts: jnp.sum(jnp.sin(attended(*parts)))),
+            tuple(map(jnp.asarray, arrays)),
+            order=1,
+            modes=("fwd",),
+        )
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
